@@ -1,0 +1,11 @@
+"""From a spec to its gates: the component of each engine family."""
+
+__all__ = ["component"]
+
+
+def component(build):
+    """The Amaranth component of an :class:`~sparseloom.models.spec.engine.EngineSpec`; its ports are ``EngineSignature(build)``."""
+    if build.name == "ternary_engine":
+        from .ternary.engine import TernaryEngine
+        return TernaryEngine(build)
+    raise ValueError(f"no gates for engine {build.name!r}")

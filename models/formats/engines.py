@@ -1,0 +1,77 @@
+"""Operands to the bytes an engine consumes, and the bytes it produces to results: one entry a family."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import ternary_stream
+
+__all__ = ["Image", "collect", "decode_beats", "pack"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a job needs at the engine's ports: ``streams`` uint8 [beats, bytes], ``buffers`` uint8 [words, bytes], by name."""
+
+    streams: dict
+    buffers: dict
+
+
+def pack(build, job, operands):
+    """The :class:`Image` of a job's operands (dict of arrays; ternary_engine: ``x`` int8 [m, k], ``w`` int8 [n, k])."""
+    return _FAMILIES[build.name][0](build, job, operands)
+
+
+def collect(build, job, outputs):
+    """Results (dict of arrays; ternary_engine: ``y`` int32 [m, n], ``absmax`` int64 [m], ``squares`` object [m]) from result beats.
+
+    ``outputs`` maps a stream's name to its beats, uint8 [beats, record bytes]. Raises ValueError for a beat outside the job.
+    """
+    return _FAMILIES[build.name][1](build, job, outputs)
+
+
+def decode_beats(record, beats):
+    """Every field of a stack of records: dict of int64 [beats] (or [beats, lanes]); object arrays for fields over 63 bits."""
+    bits = np.unpackbits(np.asarray(beats, np.uint8).reshape(len(beats), record.bytes), axis=1, bitorder="little")
+    values, offset = {}, 0
+    for field in record.fields:
+        part = bits[:, offset : offset + field.bits].reshape(-1, field.lanes, field.width)
+        offset += field.bits
+        kind = np.int64 if field.width <= 63 else object
+        weights = np.array([1 << place for place in range(field.width)], kind)
+        value = (part.astype(kind) * weights).sum(axis=2)
+        if field.signed:
+            value = np.where(part[..., -1], value - (1 << field.width), value)
+        values[field.name] = value if field.lanes > 1 else value[:, 0]
+    return values
+
+
+def _pack_ternary(build, job, operands):
+    return Image(streams={"w": ternary_stream.pack_weights(build, job, operands["w"])},
+                 buffers={"act": ternary_stream.pack_activations(build, job, operands["x"])})
+
+
+def _collect_ternary(build, job, outputs):
+    record = {stream.name: stream.record for stream in build.outputs}
+    y = decode_beats(record["y"], outputs["y"])
+    rows = y["row"][:, None] + np.arange(build.result_lanes)
+    data = y["data"].reshape(rows.shape)
+    inside = rows < job.n
+    tokens = np.broadcast_to(y["token"][:, None], rows.shape)
+    if len(rows) and (not inside[:, 0].all() or tokens.max() >= job.m or data[~inside].any()):
+        raise ValueError("o_y holds a beat outside the job, or padding that is not 0")
+    seen = np.zeros((job.m, job.n), np.int32)
+    np.add.at(seen, (tokens[inside], rows[inside]), 1)
+    if (seen != 1).any():
+        raise ValueError(f"o_y must deliver each result once; {int((seen != 1).sum())} of {seen.size} came 0 or several times")
+    results = {"y": np.zeros((job.m, job.n), np.int32)}
+    results["y"][tokens[inside], rows[inside]] = data[inside]
+    if "stat" in record and job.last:
+        stat = decode_beats(record["stat"], outputs["stat"])
+        if list(stat["token"]) != list(range(job.m)):
+            raise ValueError(f"o_stat must deliver tokens 0..{job.m - 1} in order, got {list(stat['token'])[:8]}")
+        results["absmax"], results["squares"] = stat["absmax"], stat["squares"]
+    return results
+
+
+_FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary)}

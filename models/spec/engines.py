@@ -1,0 +1,7 @@
+"""The engine families by name."""
+
+from .ternary import TernaryEngine
+
+__all__ = ["ENGINES"]
+
+ENGINES = {spec.name: spec for spec in (TernaryEngine,)}
