@@ -1,6 +1,6 @@
-"""The one error of bad input, and the checks that raise it in the same words everywhere."""
+"""The errors that a user can mend, and the checks of specs that raise in the same words everywhere."""
 
-__all__ = ["InputError", "check_int", "check_choice"]
+__all__ = ["InputError", "MissingTool", "check_int", "check_choice"]
 
 
 class InputError(ValueError):
@@ -13,6 +13,13 @@ class InputError(ValueError):
         text = repr(value)
         self.where, self.field, self.rule, self.value = str(where), str(field), str(rule), value
         super().__init__(f"{where}: {field} must {rule}, got {text if len(text) <= 80 else text[:77] + '...'}")
+
+
+class MissingTool(RuntimeError):
+    """A program that the work needs is not on this machine; ``command`` adds it. The command line prints the one line and exits with 2."""
+
+    def __init__(self, tool, purpose, command):
+        super().__init__(f"{tool} is missing, needed to {purpose}; run: {command}")
 
 
 def check_int(name, value, low, high):
