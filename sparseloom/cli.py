@@ -1,7 +1,7 @@
 """The command line: finds the verbs, and is the only place where an exception becomes a message and an exit code.
 
-Exit codes: 0 done, 1 the verb's own check failed, 2 bad usage or input, or a missing tool (one ``error:`` line on stderr), 130 interrupted, 70 a fault
-of the program itself. ``SPARSELOOM_DEBUG=1`` lets every exception through with its traceback.
+Exit codes: 0 done, 1 the verb's own check failed, 2 bad usage or input, or a missing tool (one ``error:`` line on stderr),
+130 interrupted, 70 a fault of the program itself. ``SPARSELOOM_DEBUG=1`` lets every exception through with its traceback.
 """
 
 import builtins
@@ -11,7 +11,7 @@ import pkgutil
 import sys
 from importlib import metadata
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036 -- the same wheel installs under 3.10, for the host runtime
     sys.exit("error: the command line needs Python 3.11 or newer; under 3.10 only sparseloom.host.runtime works")
 
 import typer

@@ -28,7 +28,7 @@ BASES = {
     "measured": "measured on this computer (wall time, throughput of the simulator)",
 }
 
-SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A build parameter of the hardware; repeatable.")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A build parameter; repeatable.")]
 ShapeOption = Annotated[str, typer.Option("--shape", metavar="K=V,...", help="The workload, such as k=1024,n=1024,m=1.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random; the same seed gives the same run.")]
@@ -39,7 +39,7 @@ class CheckFailed(Exception):
 
 
 def parse_pairs(texts, option):
-    """``{key: value text}`` from ``KEY=VALUE`` texts, each of which may hold several separated by commas; ``option`` names them in errors."""
+    """``{key: value text}`` from ``KEY=VALUE`` texts, each perhaps several separated by commas; ``option`` names them in errors."""
     pairs = {}
     for item in (item for text in texts for item in text.split(",")):
         key, equals, value = (part.strip() for part in item.partition("="))
@@ -52,7 +52,7 @@ def parse_pairs(texts, option):
 
 
 def _typed(key, text, kind, option):
-    """``text`` as the annotated type ``kind`` (int in any Python notation, float, bool, an Enum by value, str; None where it is allowed)."""
+    """``text`` as the annotated type ``kind``: int in any Python notation, float, bool, Enum by value, str; None where allowed."""
     choices = [part for part in typing.get_args(kind) if part is not type(None)]
     if choices and type(None) in typing.get_args(kind):
         if text == "none":
@@ -77,8 +77,9 @@ def _typed(key, text, kind, option):
 def construct(cls, pairs, option, make=None, **fixed):
     """The dataclass ``cls`` from option texts (``parse_pairs``) and ``fixed`` values that no option sets.
 
-    Texts become the types that the fields of ``cls`` declare; ``make`` (default: ``cls`` itself) is called with them. Unknown keys, missing keys, and
-    whatever ``make`` refuses are usage errors: one line that names the option, the rule and the value.
+    Texts become the types that the fields of ``cls`` declare; ``make`` (default: ``cls`` itself) is called with them.
+    Unknown keys, missing keys, and whatever ``make`` refuses are usage errors: one line that names the option, the rule and
+    the value.
     """
     hints = typing.get_type_hints(cls)
     legal = [field.name for field in fields(cls) if field.init and field.name not in fixed]
@@ -95,8 +96,8 @@ def construct(cls, pairs, option, make=None, **fixed):
 def emit(result, as_json, table=None):
     """Print ``result``, once: as one JSON object, or through ``table()`` (a rich renderable), or as a table of its plain entries.
 
-    Every number at the top level must have its basis in ``result["basis"]``, a dict from entry name to a key of ``BASES``; inputs (builds, jobs, seeds)
-    belong into nested dicts. NumPy scalars and arrays and paths are converted.
+    Every number at the top level must have its basis in ``result["basis"]``, a dict from entry name to a key of ``BASES``;
+    inputs (builds, jobs, seeds) belong into nested dicts. NumPy scalars and arrays, enums and paths are converted.
     """
     basis = result.get("basis", {})
     for name, value in result.items():
@@ -152,7 +153,7 @@ _QUIET_SECONDS, _LINE_SECONDS = 2.0, 10.0
 def progress(label, total):
     """Report on stderr how far a loop of ``total`` steps is: yields ``step(count=1)``.
 
-    A bar on a terminal; otherwise nothing for two seconds, then a line at most every ten, so that logs stay short and short runs silent.
+    A bar on a terminal; otherwise nothing for two seconds, then a line at most every ten: short runs are silent, logs short.
     """
     if sys.stderr.isatty():
         from rich.console import Console

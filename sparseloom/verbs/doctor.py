@@ -2,7 +2,8 @@
 
 import platform
 import shutil
-import subprocess
+
+from sparseloom.models.spec.errors import MissingTool
 
 from .common import CheckFailed, JsonOption, emit
 from .tiers import install_command, requirements
@@ -68,13 +69,14 @@ def doctor(json: JsonOption = False):
 
 def _found(name):
     """Where a tool is, ``"found"`` for a header that the compiler finds, or None."""
-    if not name.endswith(".h"):
-        return shutil.which(name)
-    compiler = shutil.which("c++")
-    if compiler is None:
+    from sparseloom.sim.tools import compiler, has_headers
+
+    try:
+        if name.endswith(".h"):
+            return "found" if has_headers(name) else None
+        return compiler()[0] if name == "c++" else shutil.which(name)
+    except MissingTool:
         return None
-    command = [compiler, "-E", "-x", "c++", "-include", name, "/dev/null"]
-    return "found" if subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0 else None
 
 
 def _report(result):
@@ -92,7 +94,8 @@ def _report(result):
     parts = [Text(f"Python {result['python']}", style="bold")]
     for tier, versions in result["packages"].items():
         parts.append(rows(f"\nTier {tier}", {name: (version, version or "missing") for name, version in versions.items()}))
-    parts.append(rows("\nTools", {name: (where, where or f"missing ({_TOOLS[name][0]})") for name, where in result["tools"].items()}))
+    tools = result["tools"].items()
+    parts.append(rows("\nTools", {name: (where, where or f"missing ({_TOOLS[name][0]})") for name, where in tools}))
     parts.append(rows("\nWhat works", {
         name: (state["works"], "yes" if state["works"] else "no, missing " + ", ".join(state["missing"]))
         for name, state in result["capabilities"].items()

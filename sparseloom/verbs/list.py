@@ -12,7 +12,7 @@ __all__ = ["list_"]
 
 
 def list_(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every field, with its default or its value and basis.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every field and its default or value.")] = False,
     json: JsonOption = False,
 ):
     """List the engines, boards, models, devices and verbs.
@@ -64,7 +64,7 @@ def _report(result, verbose):
 
     parts = []
     for section, entries in result.items():
-        table = Table("", "", box=None, show_header=False, title=section, title_justify="left", title_style="bold", pad_edge=False)
+        table = Table("", "", box=None, show_header=False, pad_edge=False, title=section, title_justify="left")
         for name, entry in entries.items():
             table.add_row(name, entry["about"])
             for field, value in entry.get("fields", {}).items() if verbose else ():

@@ -14,7 +14,7 @@ _IMPORT_NAMES = {"cocotbext-axi": "cocotbext"}
 
 @dataclass(frozen=True)
 class Requirement:
-    """One distribution of a tier: its name, the versions it may have (``>=1.26``), and the version that is installed (None: it is not)."""
+    """One distribution of a tier: the versions it may have (``>=1.26``), and the one that is installed (None: it is not)."""
 
     tier: str
     name: str
