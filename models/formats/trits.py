@@ -49,5 +49,5 @@ def reject_bytes(bad, data, where, rule, name):
 
 
 def reject_code_3(data, where, name):
-    """InputError for the first byte of ``data`` with a 2-bit code of 3, which no trit has; ``name`` as in :func:`reject_bytes`."""
+    """InputError for the first byte of ``data`` with a 2-bit code of 3, which no trit has; ``name`` as above."""
     reject_bytes(data & (data >> 1) & 0x55, data, where, "hold the 2-bit codes 0, 1 and 2 only", name)

@@ -1,0 +1,6 @@
+"""A model as a list of layers with compressed tensors: what every mapper and estimator reads."""
+
+from .graph import OPS, Graph, Layer
+from .weights import StoredWeight, TernaryWeight
+
+__all__ = ["OPS", "Graph", "Layer", "StoredWeight", "TernaryWeight"]

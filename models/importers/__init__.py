@@ -1,0 +1,5 @@
+"""Model files into graphs."""
+
+from .load import load
+
+__all__ = ["load"]
