@@ -71,7 +71,7 @@ def _message(error):
         return str(error), _USAGE
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
-        return error.format_message() + (f" See: {context.command_path} --help" if context else ""), _USAGE
+        return error.format_message() + (f" (see {context.command_path} --help)" if context else ""), _USAGE
     if isinstance(error, ModuleNotFoundError):
         command = command_for_module(error.name)
         return command and (f"{error.name} is not installed; run: {command}", _USAGE)
@@ -96,7 +96,6 @@ def main(arguments=None):
     try:
         return _app()(arguments or ["--help"], prog_name="sparseloom", standalone_mode=False) or 0
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter reports the pipe once more at exit

@@ -1,5 +1,6 @@
 """What the tests share: where the repository is, what it tracks, and Hypothesis drawing the same cases every time."""
 
+import gc
 import subprocess
 from pathlib import Path
 
@@ -23,3 +24,10 @@ def tracked(root):
     files = [Path(name) for name in listing.split("\0") if name and (root / name).is_file()]
     assert len(files) > 20
     return files
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected():
+    """Run the destructors, in which Amaranth complains of forgotten submodules, before the next file's tests."""
+    yield
+    gc.collect()

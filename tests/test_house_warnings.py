@@ -1,5 +1,6 @@
 """A component that nobody added as a submodule fails its test: Amaranth alone would only warn, and the gates would read zeros."""
 
+import shutil
 import subprocess
 import sys
 
@@ -16,9 +17,10 @@ def test_forgetful():
 
 
 def outcome(root, tmp_path, line):
+    shutil.copy(root / "tests" / "conftest.py", tmp_path)
     file = tmp_path / "test_planted.py"
     file.write_text(FORGETFUL.format(line=line))
-    options = ["-q", "-p", "no:cacheprovider", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
+    options = ["-q", "-n", "1", "-p", "no:cacheprovider", "-c", root / "pyproject.toml", "--rootdir", tmp_path]
     return subprocess.run([sys.executable, "-m", "pytest", *options, file], cwd=tmp_path, capture_output=True, text=True)
 
 

@@ -30,7 +30,7 @@ BASES = {
 
 SetOption = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="A build parameter; repeatable.")]
 ShapeOption = Annotated[str, typer.Option("--shape", metavar="K=V,...", help="The workload, such as k=1024,n=1024,m=1.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random; the same seed gives the same run.")]
 
 
@@ -39,7 +39,7 @@ class CheckFailed(Exception):
 
 
 def parse_pairs(texts, option):
-    """``{key: value text}`` from ``KEY=VALUE`` texts, each perhaps several separated by commas; ``option`` names them in errors."""
+    """``{key: value text}`` of ``KEY=VALUE`` texts, each maybe several with commas; errors name ``option``."""
     pairs = {}
     for item in (item for text in texts for item in text.split(",")):
         key, equals, value = (part.strip() for part in item.partition("="))

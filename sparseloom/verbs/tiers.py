@@ -7,7 +7,7 @@ from importlib import metadata
 
 __all__ = ["Requirement", "requirements", "install_command", "command_for_module"]
 
-_TIERS_OF_TIERS = ("all", "dev")
+_NOT_FOR_USERS = ("all", "dev", "train")  # `all` only names the others; the last two are for makers
 # Import names that are not the distribution's name with underscores.
 _IMPORT_NAMES = {"cocotbext-axi": "cocotbext"}
 
@@ -39,7 +39,7 @@ def requirements():
         name, _extras, wanted = re.match(r"([\w.-]+)(\[.*?\])?([^;]*)", line).groups()
         extra = re.search(r"extra == ['\"](.+?)['\"]", line)
         tier = extra[1] if extra else "base"
-        if name != "sparseloom" and tier not in _TIERS_OF_TIERS:
+        if name != "sparseloom" and tier not in _NOT_FOR_USERS:
             found.append(Requirement(tier, name.lower(), wanted.strip(), _installed(name)))
     return found
 
