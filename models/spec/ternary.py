@@ -6,15 +6,14 @@ from typing import ClassVar
 
 import numpy as np
 
+from . import ternary_cycles
 from .engine import Buffer, EngineSpec, Job, Stream
 from .errors import check_choice, check_int
 from .record import Field, Record
 
-__all__ = ["TernaryEngine", "TernaryJob", "TRITS_PER_BYTE", "TABLE_FILL"]
+__all__ = ["TernaryEngine", "TernaryJob", "TRITS_PER_BYTE"]
 
 TRITS_PER_BYTE = 5
-TABLE_FILL = 18
-"""Cycles between two fills of a look-up table: 16 entries, the read of the next activations hidden behind them, 2 to change over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +43,7 @@ class TernaryEngine(EngineSpec):
 
     name: ClassVar[str] = "ternary_engine"
     job_class: ClassVar[type] = TernaryJob
+    max_shift: ClassVar[int] = 47
 
     rows: int = 16
     lanes: int = 20
@@ -68,7 +68,7 @@ class TernaryEngine(EngineSpec):
         put("max_k", check_int("max_k", self.max_k, 1, 1 << 16))
         put("max_n", check_int("max_n", self.max_n, 1, 1 << 20))
         put("max_m", check_int("max_m", self.max_m, 1, 32))
-        put("read_latency", check_int("read_latency", self.read_latency, 1, 4))
+        put("read_latency", check_int("read_latency", self.read_latency, 2, 4))
         for name in ("requantise", "statistics"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
@@ -93,6 +93,22 @@ class TernaryEngine(EngineSpec):
     @property
     def max_groups(self):
         return -(-self.max_n // self.rows)
+
+    @property
+    def levels(self):
+        """Register levels of the adder tree over a row's lanes (tree) or over its groups of five lanes (table)."""
+        operands = self.lanes if self.datapath == "tree" else self.lanes // TRITS_PER_BYTE
+        return (operands - 1).bit_length()
+
+    @property
+    def datapath_latency(self):
+        """Cycles from the acceptance of a beat to its sums."""
+        return self.levels + (self.read_latency + 1 if self.datapath == "tree" else 4)
+
+    @property
+    def result_latency(self):
+        """Cycles from a finished sum to the offer of its first result beat."""
+        return 7 if self.requantise else 4
 
     @property
     def act_peak(self):
@@ -156,7 +172,7 @@ class TernaryEngine(EngineSpec):
         check_int("m", job.m, 1, self.max_m)
         check_int("tag", job.tag, 0, 255)
         check_int("multiplier", job.multiplier, 0, (1 << 16) - 1)
-        check_int("shift", job.shift, 0, 47)
+        check_int("shift", job.shift, 0, self.max_shift)
         if job.requantise and not self.requantise:
             raise ValueError("requantise must be false: this build has no requantiser")
         return job
@@ -187,6 +203,12 @@ class TernaryEngine(EngineSpec):
         if stream == "stat":
             return job.m if job.last else 0
         raise ValueError(f"stream must be w, y or stat, got {stream!r}")
+
+    def cycles(self, job):
+        return ternary_cycles.cycles(self, job)
+
+    def cycles_back_to_back(self, job):
+        return ternary_cycles.cycles_back_to_back(self, job)
 
     def useful_fraction(self, job, cycles):
         stream = 1.6 * job.k * job.n / (8 * self.beat_bytes) / cycles
