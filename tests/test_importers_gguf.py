@@ -4,9 +4,7 @@ import gguf
 import numpy as np
 import pytest
 
-from sparseloom.models.formats import i2_s, tq2_0
 from sparseloom.models.importers import load
-from sparseloom.models.spec.errors import InputError
 
 TQ1_0, TQ2_0 = gguf.GGMLQuantizationType.TQ1_0, gguf.GGMLQuantizationType.TQ2_0
 

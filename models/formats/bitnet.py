@@ -4,7 +4,8 @@
 of 4 the last rows that unpack are padding (code 0): they are dropped, so n must be known from elsewhere.
 
 The scale comes in **two opposite conventions**. The packed ``BitLinear`` divides by it (weight_scale = 1 / mean|W|),
-``AutoBitLinear`` multiplies (weight_scale = mean|W|). The bytes do not say which: the model's configuration does.
+``AutoBitLinear`` multiplies (weight_scale = mean|W|), a bias included: y = (acc + bias) * weight_scale, where ``BitLinear``
+adds its bias last. The bytes do not say which: the model's configuration does.
 """
 
 import numpy as np

@@ -1,5 +1,6 @@
 """Layers and the graph they make."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -76,9 +77,9 @@ class Graph:
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
-        names = [layer.name for layer in self.layers]
-        if len(set(names)) != len(names):
-            raise ValueError(f"layer names must be unique, got {sorted(n for n in set(names) if names.count(n) > 1)}")
+        names = Counter(layer.name for layer in self.layers)
+        if len(names) != len(self.layers):
+            raise ValueError(f"layer names must be unique, got {names.most_common(1)[0][0]!r} twice")
 
     def __getitem__(self, name):
         """The layer of that name; KeyError if there is none."""

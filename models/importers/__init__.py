@@ -1,5 +1,5 @@
 """Model files into graphs."""
 
-from .load import load
+from .load import describe, load
 
-__all__ = ["load"]
+__all__ = ["describe", "load"]

@@ -39,17 +39,18 @@ def check_name(name, where, field):
 
 
 def parse_json(text, where, field):
-    """The JSON object in ``text`` (bytes); InputError for other syntax, another type, a key given twice or nesting too deep."""
+    """The JSON object in ``text`` (str, or UTF-8 bytes); InputError for anything else and for a key given twice."""
 
     def unique(pairs):
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            keys = [key for key, _ in pairs]
-            raise InputError(where, field, "give each key once", next(key for key in keys if keys.count(key) > 1))
+        result = {}
+        for key, value in pairs:
+            if key in result:
+                raise InputError(where, field, "give each key once", key)
+            result[key] = value
         return result
 
     try:
-        value = json.loads(bytes(text).decode(), object_pairs_hook=unique)
+        value = json.loads(text if isinstance(text, str) else bytes(text).decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise

@@ -1,14 +1,73 @@
 """From a model file to a graph, by what the file holds and not by what it is called."""
 
-from ..spec.errors import InputError
+from pathlib import Path
+
+from ..formats.bitnet import CONVENTIONS
+from ..spec.errors import InputError, check_choice
 from .files import map_file
 from .gguf_file import is_gguf, load_gguf
+from .safetensors_file import load_index, load_safetensors
+from .safetensors_header import is_safetensors
 
-__all__ = ["load"]
+__all__ = ["describe", "load"]
+
+MAX_INDEX_BYTES = 1 << 24
+IN_FOLDER = ("model.safetensors.index.json", "model.safetensors")
 
 
 def load(path, *, scale_convention=None, i2_s=None):
+    """The :class:`Graph` of a model: a GGUF or safetensors file, the JSON index of a sharded one, or a folder that holds one.
+
+    Only headers are read: a weight is read, and its bytes are checked, when it is loaded (``layer.weight.load()``).
+    ``scale_convention`` ("divide" or "multiply") is for packed BitNet weights without a config that tells it; ``i2_s`` ("x86")
+    says where I2_S tensors were written, which are unsupported without it. InputError for a file that is unsound, now or when
+    a weight is loaded.
+    """
+    if scale_convention is not None:
+        check_choice("scale_convention", scale_convention, CONVENTIONS)
+    if i2_s is not None:
+        check_choice("i2_s", i2_s, ("x86",))
+    path = model_file(Path(path))
     data = map_file(path)
     if is_gguf(data):
-        return load_gguf(path, data, i2_s_layout=i2_s)
-    raise InputError(path, "file", "be GGUF", bytes(data[:8]))
+        return load_gguf(path, data, i2_s)
+    if is_safetensors(data):
+        return load_safetensors(path, data, scale_convention)
+    if bytes(data[:1]) == b"{" and len(data) <= MAX_INDEX_BYTES:
+        return load_index(path, data, scale_convention)
+    raise InputError(path, "file", "be GGUF, safetensors, or the JSON index of safetensors files", bytes(data[:16]))
+
+
+def model_file(path):
+    """The model's file if ``path`` is a folder, otherwise ``path``."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in IN_FOLDER if (path / name).is_file()]
+    found = found or sorted(file for suffix in ("gguf", "safetensors") for file in path.glob(f"*.{suffix}"))
+    if not found or len(found) > 1 and found[0].name not in IN_FOLDER:
+        raise InputError(path, "folder", "hold one model file, or name the file", [file.name for file in found])
+    return found[0]
+
+
+def describe(path, **options):
+    """One dict a layer: name, op, shape, format, bytes, bits_per_weight, runs_on, reason. ``options`` as :func:`load` takes them.
+
+    ``bits_per_weight`` counts everything stored for the layer, scales and padding included; None for a layer without elements.
+    """
+    return [row_of(layer) for layer in load(path, **options).layers]
+
+
+def row_of(layer):
+    elements = 1
+    for size in layer.shape:
+        elements *= size
+    return {
+        "name": layer.name,
+        "op": layer.op,
+        "shape": list(layer.shape),
+        "format": layer.format,
+        "bytes": layer.nbytes,
+        "bits_per_weight": 8 * layer.nbytes / elements if elements else None,
+        "runs_on": layer.runs_on,
+        "reason": layer.reason,
+    }
