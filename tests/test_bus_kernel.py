@@ -26,7 +26,8 @@ pytestmark = pytest.mark.rtl
 
 
 async def until(ctx, condition, *values):
-    """Cycles until ``condition`` holds at a clock edge; ``values`` at that edge. (A test that fails may leave this at any time; ``tick().until`` not.)"""
+    """Cycles until ``condition`` holds at a clock edge; ``values`` at that edge. (Not ``tick().until``: a failing test may leave
+    this at any time.)"""
     while True:
         _, _, holds, *seen = await ctx.tick().sample(condition, *values)
         if holds:
@@ -80,10 +81,11 @@ class Bench:
 
     async def _watch(self, ctx):
         """Counts cycles, notes engine events and holds the senders to AXI4-Stream: what is offered stands until it is taken."""
-        ports = {c.prefix: [self.port(f"{c.prefix}_{n}") for n in ("tvalid", "tready", "tdata", "tlast")] for c in self.spec.results}
-        engine, offered = self.dut.engine, {}
-        async for _, _, job, job_ready, done, done_ready, *values in ctx.tick().sample(
-                engine.job.valid, engine.job.ready, engine.done.valid, engine.done.ready, *(s for port in ports.values() for s in port)):
+        ports = {c.prefix: [self.port(f"{c.prefix}_{n}") for n in ("tvalid", "tready", "tdata", "tlast")]
+                 for c in self.spec.results}
+        offered, job, done = {}, self.dut.engine.job, self.dut.engine.done
+        signals = [job.valid, job.ready, done.valid, done.ready, *(signal for port in ports.values() for signal in port)]
+        async for _, _, job, job_ready, done, done_ready, *values in ctx.tick().sample(*signals):
             self.cycle += 1
             assert self.cycle < self.limit, "the kernel hangs"
             self.events += [(self.cycle, "job")] * (job & job_ready) + [(self.cycle, "done")] * (done & done_ready)
@@ -125,7 +127,8 @@ class Bench:
         stream = b"".join(bytes(record).ljust(channel.stride, b"\xee") for record in records)
         beats = [stream[i:i + channel.bus_bytes] for i in range(0, len(stream), channel.bus_bytes)]
         keep = (1 << channel.bus_bytes) - 1
-        self.to_send[name].extend((int.from_bytes(beat, "little"), keep, last and i == len(beats) - 1) for i, beat in enumerate(beats))
+        self.to_send[name].extend((int.from_bytes(beat, "little"), keep, last and index == len(beats) - 1)
+                                  for index, beat in enumerate(beats))
 
     def results(self, name):
         """The packets so far, each a list of decoded records; an open one is last."""
@@ -273,8 +276,8 @@ def test_closed_forms():
         assert [c["cycles"] for c in completions] == [BUILD.cycles(job) for job in jobs]
         assert all(c["busy"] == c["cycles"] for c in completions)
         accepted, done, last = ([cycle for cycle, what in bench.events if what == kind] for kind in ("job", "done", "last"))
-        assert accepted[1] - done[0] == accepted[2] - done[1] == spec.change_over(load=True)
-        assert [b - a for a, b in zip(done, done[1:], strict=False)] == [spec.cycles_back_to_back(job, load=True) for job in jobs[1:]]
+        assert accepted[1] < done[0] and accepted[2] < done[1]
+        assert [b - a for a, b in zip(done, done[1:], strict=False)] == [BUILD.cycles_back_to_back(job) for job in jobs[1:]]
         assert [b - a for a, b in zip(done, last, strict=True)] == [spec.last_latency("y")] * 3
 
     Bench(spec).run(test)
@@ -292,7 +295,7 @@ def test_start_latency(load):
         while not bench.events:
             await bench.ctx.tick()
         # An idle subordinate takes address and data in the cycle after the last one counted.
-        assert bench.events[0] == (before + 1 + spec.start_latency(load), "job")
+        assert bench.events[0] == (before + 1 + spec.start_latency, "job")
 
     Bench(spec).run(test)
 
@@ -300,7 +303,7 @@ def test_start_latency(load):
 @pytest.mark.parametrize("bus", [{}, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("when", range(20, 60, 5))
 def test_soft_reset(bus, when):
-    """At any time, with results refused and operands on their way: the streams keep to their rules, then the next job is whole."""
+    """Results refused, operands on their way: the streams keep to their rules, then the next job is whole."""
     async def test(bench):
         job = BUILD.job(n=9, tag=1)
         for index in range(3):
@@ -354,7 +357,8 @@ def test_registers(stall):
             if register.access == "read_write" and register.name != "CONTROL":
                 kept = 0
                 for strobe, order in ((15, "data"), (1, "address"), (2, "data"), (12, "both"), (5, "address"), (0, "data")):
-                    value, lanes = int(bench.rng.integers(1 << 32)), sum(255 << 8 * byte for byte in range(4) if strobe >> byte & 1)
+                    value = int(bench.rng.integers(1 << 32))
+                    lanes = sum(255 << 8 * byte for byte in range(4) if strobe >> byte & 1)
                     kept = (kept & ~lanes | value & lanes) & register.mask
                     assert await bench.write_at(register.offset, value, strobe, order) == OKAY
                     assert await bench.read(register.name) == kept
@@ -434,9 +438,9 @@ MUTANTS = {
     "BRESP stuck at OKAY": ("axi_lite", "self.s_axi_bresp.eq(write_resp)", "self.s_axi_bresp.eq(0)"),
     "buffer address off by one": ("loaded_buffer", "Cat(half, self.x.addr)", "Cat(half, self.x.addr + 1)"),
     "buffer halves swapped never": ("loaded_buffer", "half.eq(~half)", "half.eq(half)"),
-    "last result lost": ("last_marker", "self.o.valid.eq(self.held & (last | self.i.valid))", "self.o.valid.eq(self.held & self.i.valid)"),
+    "last result lost": ("last_marker", "self.held & (last | self.i.valid)", "self.held & self.i.valid"),
     "completion before its packet": ("job_control", "m.d.sync += waits.eq(self.held)", "m.d.sync += waits.eq(0)"),
-    "next job while the buffer is read": ("job_control", "~swapped & (running == 0)", "~swapped"),
+    "buffer swapped while it is read": ("job_control", "with m.If((running == 0) | self.close):", "with m.If(1):"),
     "offered beat dropped at a reset": ("axi_stream", "with m.If(free):", "with m.If(free | self.flush):"),
     "WSTRB ignored": ("registers", "access.write_mask & register.mask", "register.mask"),
 }

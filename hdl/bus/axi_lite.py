@@ -22,7 +22,8 @@ class Resp(IntEnum):
 
 
 class AccessPort(Signature):
-    """Accesses to registers, seen from the bus: ``write`` or ``read`` high for one cycle, in which ``*_resp`` and ``read_data`` answer.
+    """Accesses to registers, seen from the bus: ``write`` or ``read`` high for one cycle, in which ``*_resp`` and ``read_data``
+    answer.
 
     Addresses count words; ``write_mask`` has a bit set for each bit of the word that is written.
     """
@@ -30,7 +31,8 @@ class AccessPort(Signature):
     def __init__(self, addr_width):
         words = max(1, addr_width - _ALIGN_BITS)
         super().__init__({
-            "write": Out(1), "write_addr": Out(words), "write_data": Out(WORD_BITS), "write_mask": Out(WORD_BITS), "write_resp": In(2),
+            "write": Out(1), "write_addr": Out(words), "write_data": Out(WORD_BITS), "write_mask": Out(WORD_BITS),
+            "write_resp": In(2),
             "read": Out(1), "read_addr": Out(words), "read_data": In(WORD_BITS), "read_resp": In(2),
         })
 
@@ -49,12 +51,15 @@ def axi_lite_members(prefix, addr_width):
 
 
 class AxiLite(Component):
-    """*Behaviour*: a write is done when its address and its data have both arrived, in either order or together; reads are independent of writes.
+    """*Behaviour*: a write is done when its address and its data have both arrived, in either order or together; reads are
+    independent of writes.
 
-    An address that is no multiple of 4 gets SLVERR and touches nothing; every other response is the register bank's. AxPROT is ignored.
-    *Members*: the five channels as ``s_axi_*``; ``access``, an :class:`AccessPort`; ``refused``, high with a response other than OKAY.
-    *Latency*: response valid 2 cycles after the last of AW and W, or after AR, was accepted. *Handshake*: every output leaves from a register;
-    an access every 2 cycles.
+    An address that is no multiple of 4 gets SLVERR and touches nothing; every other response is the register bank's. AxPROT is
+    ignored.
+    *Members*: the five channels as ``s_axi_*``; ``access``, an :class:`AccessPort`; ``refused``, high with a response other
+    than OKAY.
+    *Latency*: response valid 2 cycles after the last of AW and W, or after AR, was accepted. *Handshake*: every output leaves
+    from a register; an access every 2 cycles.
     """
 
     PREFIX = "s_axi"

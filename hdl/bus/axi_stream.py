@@ -32,10 +32,12 @@ def packet_layout(channel):
 class StreamReceiver(Component):
     """Gathers the records of an incoming channel.
 
-    *Members*: ``i`` beats of the bus, ``o`` records; ``flush`` in: drop whatever arrives; ``framing`` high as a record leaves that TLAST cut
-    short or that misses a byte.
-    *Behaviour*: TLAST may end any record. Where it ends a part of one, that record leaves with undefined contents and the next beat begins a new one.
-    *Latency*: the last beat of a record accepted in cycle c, the record offered from c + 1. *Handshake*: ``i.ready`` leaves from a register; full rate.
+    *Members*: ``i`` beats of the bus, ``o`` records; ``flush`` in: drop whatever arrives; ``framing`` high as a record leaves
+    that TLAST cut short or that misses a byte.
+    *Behaviour*: TLAST may end any record. Where it ends a part of one, that record leaves with undefined contents and the next
+    beat begins a new one.
+    *Latency*: the last beat of a record accepted in cycle c, the record offered from c + 1. *Handshake*: ``i.ready`` leaves
+    from a register; full rate.
     """
 
     def __init__(self, channel):
@@ -79,9 +81,11 @@ class StreamReceiver(Component):
 class StreamSender(Component):
     """Cuts the records of an outgoing channel into beats of the bus; the bits beyond the record are 0.
 
-    *Members*: ``i`` records, ``o`` beats of the bus; ``sent`` high as TLAST is accepted; ``flush`` in: drop records, but let an offered beat stand
-    and close an open packet with one beat of zeros and TLAST; ``quiet`` high while nothing is offered and no packet is open.
-    *Latency*: a record accepted in cycle c, its first beat offered from c + 1. *Handshake*: valid and data leave from registers; full rate.
+    *Members*: ``i`` records, ``o`` beats of the bus; ``sent`` high as TLAST is accepted; ``flush`` in: drop records, but let an
+    offered beat stand and close an open packet with one beat of zeros and TLAST; ``quiet`` high while nothing is offered and no
+    packet is open.
+    *Latency*: a record accepted in cycle c, its first beat offered from c + 1. *Handshake*: valid and data leave from
+    registers; full rate.
     """
 
     def __init__(self, channel):
@@ -107,12 +111,16 @@ class StreamSender(Component):
             with m.If(self.flush):
                 m.d.sync += [self.o.valid.eq(opened), out.data.eq(0), out.last.eq(1), opened.eq(0)]
             with m.Elif(left != 0):
-                m.d.sync += [self.o.valid.eq(1), Cat(out.data, rest).eq(rest), out.last.eq(rest_last & (left == 1)), left.eq(left - 1),
-                             opened.eq(~(rest_last & (left == 1)))]
+                last = rest_last & (left == 1)
+                m.d.sync += [
+                    self.o.valid.eq(1), Cat(out.data, rest).eq(rest), out.last.eq(last), opened.eq(~last), left.eq(left - 1),
+                ]
             with m.Elif(self.i.valid):
                 last = self.i.payload.last & (beats == 1)
-                m.d.sync += [self.o.valid.eq(1), Cat(out.data, rest).eq(record), out.last.eq(last), rest_last.eq(self.i.payload.last),
-                             left.eq(beats - 1), opened.eq(~last)]
+                m.d.sync += [
+                    self.o.valid.eq(1), Cat(out.data, rest).eq(record), out.last.eq(last), opened.eq(~last), left.eq(beats - 1),
+                    rest_last.eq(self.i.payload.last),
+                ]
         with m.If(self.flush):
             m.d.sync += left.eq(0)
         return m

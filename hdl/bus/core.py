@@ -1,17 +1,16 @@
 """A kernel without its clock and reset pins: an engine, its buffers, its registers, its streams."""
 
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
-from amaranth.lib.wiring import Component, In, Out
+from amaranth.lib.wiring import Component, Out
 
-from ..common.ports import layout
 from ..engines import component
 from .axi_lite import AxiLite, axi_lite_members
 from .axi_stream import StreamReceiver, StreamSender, axi_stream_members
 from .job_control import JobControl
 from .last_marker import LastMarker
 from .loaded_buffer import LoadedBuffer
-from .regmap import ERROR_BITS, FIRST_FRAMING_BIT, FIRST_LOAD_BIT, FIRST_LOADED_BIT, FIRST_OVERLONG_BIT, register_map
 from .registers import Registers
+from .regmap import ERROR_BITS, FIRST_FRAMING_BIT, FIRST_LOAD_BIT, FIRST_OVERLONG_BIT, register_map
 
 __all__ = ["KernelCore", "kernel_members"]
 
@@ -46,8 +45,9 @@ class KernelCore(Component):
         m.submodules.engine = ResetInserter(reset)(engine)
         m.submodules.control = ResetInserter(reset)(control)
         m.d.comb += [
-            engine.job.payload.eq(control.job.payload), engine.job.valid.eq(control.job.valid), control.job.ready.eq(engine.job.ready),
-            control.done.payload.eq(engine.done.payload), control.done.valid.eq(engine.done.valid), engine.done.ready.eq(control.done.ready),
+            engine.job.payload.eq(control.job.payload), engine.job.valid.eq(control.job.valid),
+            control.job.ready.eq(engine.job.ready), engine.done.ready.eq(control.done.ready),
+            control.done.payload.eq(engine.done.payload), control.done.valid.eq(engine.done.valid),
         ]
         errors = Signal(32)
         self._operands(m, engine, reset, errors)
@@ -63,7 +63,8 @@ class KernelCore(Component):
         beat = receiver.i.payload
         m.d.comb += [
             beat.data.eq(port["tdata"]), beat.keep.eq(port["tkeep"]), beat.last.eq(port["tlast"]),
-            receiver.i.valid.eq(port["tvalid"]), port["tready"].eq(receiver.i.ready), receiver.flush.eq(reset), framing.eq(receiver.framing),
+            receiver.i.valid.eq(port["tvalid"]), port["tready"].eq(receiver.i.ready),
+            receiver.flush.eq(reset), framing.eq(receiver.framing),
         ]
         return receiver.o
 
@@ -71,7 +72,9 @@ class KernelCore(Component):
         for index, channel in enumerate(self.spec.operands):
             records = self._receive(m, channel, reset, errors[FIRST_FRAMING_BIT + index])
             port = getattr(engine, f"i_{channel.name}")
-            m.d.comb += [port.payload.as_value().eq(records.payload.data), port.valid.eq(records.valid), records.ready.eq(port.ready)]
+            m.d.comb += [
+                port.payload.as_value().eq(records.payload.data), port.valid.eq(records.valid), records.ready.eq(port.ready),
+            ]
 
     def _buffers(self, m, engine, reset, control, errors):
         for index, (buffer, channel) in enumerate(zip(self.spec.build.buffers, self.spec.loads, strict=True)):
@@ -81,7 +84,8 @@ class KernelCore(Component):
             port = getattr(engine, f"x_{buffer.name}")
             m.d.comb += [
                 memory.i.payload.eq(records.payload), memory.i.valid.eq(records.valid), records.ready.eq(memory.i.ready),
-                memory.x.addr.eq(port.addr), memory.x.valid.eq(port.valid), port.ready.eq(memory.x.ready), port.data.eq(memory.x.data),
+                memory.x.addr.eq(port.addr), memory.x.valid.eq(port.valid), port.ready.eq(memory.x.ready),
+                port.data.eq(memory.x.data),
                 control.loaded[index].eq(memory.loaded), memory.take.eq(control.take[index]),
                 errors[FIRST_OVERLONG_BIT + index].eq(memory.overlong),
             ]
@@ -109,7 +113,7 @@ class KernelCore(Component):
         return Cat(*quiet).all()
 
     def _registers(self, m, registers, control, errors, quiet):
-        spec, regmap = self.spec, registers.regmap
+        regmap = registers.regmap
         m.submodules.bus = bus = AxiLite(regmap.addr_width)
         for name, member in axi_lite_members(AxiLite.PREFIX, regmap.addr_width).items():
             outer, inner = getattr(self, name), getattr(bus, name)
@@ -128,13 +132,15 @@ class KernelCore(Component):
         reset = registers.control[0]
         push, pop = registers.go_strobe & registers.go[0], registers.pop_strobe & registers.pop[0]
         m.d.comb += [
-            control.push.valid.eq(push & ~reset), control.push.payload.load.eq(registers.go[FIRST_LOAD_BIT:]), completion.ready.eq(pop),
+            control.push.valid.eq(push & ~reset), control.push.payload.load.eq(registers.go[FIRST_LOAD_BIT:]),
+            completion.ready.eq(pop),
             Cat(errors[:len(ERROR_BITS)]).eq(Cat(
                 push & (reset | ~control.push.ready), pop & ~completion.valid, registers.out_of_range, bus.refused)),
         ]
-        status = [(0, control.idle), (1, quiet), (8, control.queue_level), (16, control.done_level), (FIRST_LOADED_BIT, control.loaded)]
-        for low, value in status:
-            m.d.comb += registers.status[low:low + len(value)].eq(value)
+        status = {"idle": control.idle, "quiet": quiet, "queue_level": control.queue_level, "done_level": control.done_level,
+                  **{f"loaded_{channel.name}": control.loaded[index] for index, channel in enumerate(self.spec.loads)}}
+        for field in regmap["STATUS"].fields:
+            m.d.comb += registers.status[field.low:field.low + field.width].eq(status[field.name])
         m.d.comb += [
             registers.error_set.eq(errors), registers.irq_status_set.eq(Cat(control.finished & ~reset, errors.any())),
             self.irq.eq((registers.irq_status & registers.irq_enable).any()),

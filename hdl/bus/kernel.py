@@ -9,17 +9,20 @@ __all__ = ["Kernel"]
 
 
 class Kernel(Component):
-    """*Behaviour*: software writes the ``JOB`` registers, then GO; it sends each buffer's words on ``s_axis_<buffer>`` as one packet and the operands on
-    ``s_axis_<operand>``, before or after. Results leave on ``m_axis_<result>``, a packet for each job that has any. The completion shows in the
-    ``DONE`` registers when the last beat has left, until POP. Jobs end in the order in which they were pushed.
+    """*Behaviour*: software writes the ``JOB`` registers, then GO; it sends each buffer's words on ``s_axis_<buffer>`` as one
+    packet and the operands on ``s_axis_<operand>``, before or after. Results leave on ``m_axis_<result>``, a packet for each
+    job that has any. The completion shows in the ``DONE`` registers when the last beat has left, until POP. Jobs end in the
+    order in which they were pushed.
 
     *Parameters*: ``spec``, a :class:`~sparseloom.hdl.bus.kernel_spec.KernelSpec`; ``engine``, by default the family's own.
-    *Members*: ``aclk``; ``aresetn``, active low, synchronous; ``s_axi_*``; ``s_axis_<operand>_*``, ``s_axis_<buffer>_*`` (with TKEEP, which is checked);
-    ``m_axis_<result>_*`` (no TKEEP: every byte is kept, so that a DMA takes any width); ``irq``, high while an enabled cause stands.
-    *Latency*: the closed forms of the spec. With streams as wide as their records the engine keeps its own rate and its ``cycles``.
+    *Members*: ``aclk``; ``aresetn``, active low, synchronous; ``s_axi_*``; ``s_axis_<operand>_*``, ``s_axis_<buffer>_*`` (with
+    TKEEP, which is checked); ``m_axis_<result>_*`` (no TKEEP: every byte is kept, so that a DMA takes any width); ``irq``, high
+    while an enabled cause stands.
+    *Latency*: the closed forms of the spec. With streams as wide as their records the engine keeps its own rate and its
+    ``cycles``.
     *Handshake*: every output leaves from a register, ``irq`` from two and a gate.
-    *Limits*: the engine takes no result of a job out before the previous job's ``done`` was accepted. Words that a packet is too short for are those
-    that the half of the buffer held before.
+    *Limits*: the engine takes no result of a job out before the previous job's ``done`` was accepted. Words that a packet is
+    too short for are those that the half of the buffer held before.
     """
 
     def __init__(self, spec, engine=None):

@@ -19,8 +19,8 @@ _RESERVED = ("axi",)
 class Channel:
     """An AXI4-Stream that carries records, each of which begins on a beat of its own.
 
-    ``kind``: ``operand`` (``s_axis_<name>`` into the engine's ``i_<name>``), ``buffer`` (``s_axis_<name>`` into the memory behind ``x_<name>``)
-    or ``result`` (``m_axis_<name>`` from ``o_<name>``).
+    ``kind``: ``operand`` (``s_axis_<name>`` into the engine's ``i_<name>``), ``buffer`` (``s_axis_<name>`` into the memory
+    behind ``x_<name>``) or ``result`` (``m_axis_<name>`` from ``o_<name>``).
     """
 
     name: str
@@ -48,8 +48,9 @@ class Channel:
 class KernelSpec:
     """Build parameters of a kernel around one engine.
 
-    ``queue``: jobs that wait, and completions that wait to be read; a power of two. ``bus_bytes``: width of an AXI4-Stream by name, a power of
-    two of 1..128; by default the smallest that carries a record in one beat, so that the engine runs at its own rate.
+    ``queue``: jobs that wait, and completions that wait to be read; a power of two. ``bus_bytes``: width of an AXI4-Stream by
+    name, a power of two of 1..128; by default the smallest that carries a record in one beat, so that the engine runs at its
+    own rate.
     """
 
     build: EngineSpec
@@ -111,24 +112,11 @@ class KernelSpec:
         text = json.dumps(self.config(), sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
-    # Closed forms, held by a test: nothing refuses, the operands wait at the door --------------------------------------------------
-    def start_latency(self, load):
-        """Clock edges from the write of GO (address and data together) to the engine's acceptance of the job, engine idle.
-        ``load``: the job takes a loaded buffer."""
-        return 3 if load else 2
-
-    def change_over(self, load):
-        """Clock edges from the acceptance of a job's ``done`` by the kernel to the engine's acceptance of the next, waiting one that loads a buffer;
-        0 without a load, where the engine holds the next job already."""
-        return 2 if load else 0
+    # Closed forms, held by a test: nothing refuses, operands and buffers wait in the kernel -----------------------------------
+    start_latency = 2
+    """Clock edges from the write of GO (address and data together) to the idle engine's acceptance of the job. From there the
+    engine's own ``cycles`` and ``cycles_back_to_back`` hold."""
 
     def last_latency(self, name):
-        """Clock edges from the engine's ``done`` to the transfer of the beat with TLAST on the result stream ``name``."""
-        channel = next(channel for channel in self.results if channel.name == name)
-        return channel.beats
-
-    def cycles_back_to_back(self, job, load):
-        """Clock edges from the previous job's ``done`` to this one's, this one waiting in the queue."""
-        if load:
-            return self.change_over(load) + self.build.cycles(job)
-        return self.build.cycles_back_to_back(job)
+        """Clock edges from a job's ``done`` to the transfer of the beat with TLAST on the result stream ``name``."""
+        return next(channel.beats for channel in self.results if channel.name == name)

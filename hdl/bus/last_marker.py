@@ -12,14 +12,16 @@ __all__ = ["LastMarker"]
 class LastMarker(Component):
     """Holds a result back until the next one comes (it was not the last) or ``close`` is high (it was).
 
-    *Members*: ``i`` results, ``o`` results with ``last``; ``close`` in, high for one cycle as the job's ``done`` is accepted; ``held`` high while a
-    result is held. *Handshake*: full rate; a result offered together with ``close`` belongs to the next job. A job without results ends no packet.
+    *Members*: ``i`` results, ``o`` results with ``last``; ``close`` in, high for one cycle as the job's ``done`` is accepted;
+    ``held`` high while a result is held. *Handshake*: full rate; a result offered together with ``close`` belongs to the next
+    job. A job without results ends no packet.
     """
 
     def __init__(self, channel):
         self.channel = channel
         super().__init__({
-            "i": In(stream.Signature(channel.record.bits)), "o": Out(stream.Signature(packet_layout(channel))), "close": In(1), "held": Out(1),
+            "i": In(stream.Signature(channel.record.bits)), "o": Out(stream.Signature(packet_layout(channel))),
+            "close": In(1), "held": Out(1),
         })
 
     def elaborate(self, platform):

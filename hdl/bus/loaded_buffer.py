@@ -13,11 +13,12 @@ __all__ = ["LoadedBuffer"]
 
 
 class LoadedBuffer(Component):
-    """*Behaviour*: the words of a packet go to addresses 0, 1, 2... of the half that is not read; words that a short packet leaves out keep what they
-    held. Then packets are refused until ``take`` swaps the halves. Words beyond the buffer are dropped.
+    """*Behaviour*: the words of a packet go to addresses 0, 1, 2... of the half that is not read; words that a short packet
+    leaves out keep what they held. Then packets are refused until ``take`` swaps the halves. Words beyond the buffer are
+    dropped.
 
-    *Members*: ``i`` words of packets; ``x`` the engine's reads, never refused; ``loaded`` high while a whole packet waits; ``take`` in, high for one
-    cycle, no read under way; ``overlong`` high as a word is dropped.
+    *Members*: ``i`` words of packets; ``x`` the engine's reads, never refused; ``loaded`` high while a whole packet waits;
+    ``take`` in, high for one cycle, no read under way; ``overlong`` high as a word is dropped.
     *Latency*: reads the buffer's ``read_latency``: the memory's own register, then plain ones that a block RAM can absorb.
     *Limits*: no address is read and written in the same cycle, so any memory will do, whatever it does on a collision.
     """

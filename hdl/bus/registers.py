@@ -12,11 +12,13 @@ __all__ = ["Registers"]
 class Registers(Component):
     """Bank of the registers of a :class:`~sparseloom.hdl.bus.regmap.RegisterMap`.
 
-    *Members*, by the register's name in lower case: ``read``: ``<name>`` in, its value. ``read_write``: ``<name>`` out. ``clear``: ``<name>`` out,
-    ``<name>_set`` in, bits to set (setting wins over clearing). ``write``: ``<name>`` out, what is written in the cycle in which ``<name>_strobe``
-    is high. ``access`` from the bus. ``out_of_range`` high while a ``JOB`` register is written a value that it cannot hold.
-    *Behaviour*: bits outside a register's fields read as 0 (copies of the sign if it is signed) and are not kept. Answers OKAY, DECERR where no
-    register is, SLVERR to a write where nothing can be written. *Latency*: reads combinational; writes visible one cycle later.
+    *Members*, by the register's name in lower case: ``read``: ``<name>`` in, its value. ``read_write``: ``<name>`` out.
+    ``clear``: ``<name>`` out, ``<name>_set`` in, bits to set (setting wins over clearing). ``write``: ``<name>`` out, what is
+    written in the cycle in which ``<name>_strobe`` is high. ``access`` from the bus. ``out_of_range`` high while a ``JOB``
+    register is written a value that it cannot hold.
+    *Behaviour*: bits outside a register's fields read as 0 (copies of the sign if it is signed) and are not kept. Answers OKAY,
+    DECERR where no register is, SLVERR to a write where nothing can be written. *Latency*: reads combinational; writes visible
+    one cycle later.
     """
 
     def __init__(self, regmap):

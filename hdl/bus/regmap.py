@@ -5,7 +5,7 @@ from importlib import metadata
 
 __all__ = [
     "BitField", "Register", "RegisterMap", "register_map",
-    "ERROR_BITS", "FIRST_FRAMING_BIT", "FIRST_OVERLONG_BIT", "FIRST_LOAD_BIT", "FIRST_LOADED_BIT", "WORD_BITS",
+    "ERROR_BITS", "FIRST_FRAMING_BIT", "FIRST_OVERLONG_BIT", "FIRST_LOAD_BIT", "WORD_BITS",
 ]
 
 WORD_BITS = 32
@@ -15,8 +15,6 @@ _FIRST_CAPABILITY = 0x040
 _BLOCK = 0x100
 FIRST_LOAD_BIT = 8
 """Place of the first buffer in GO."""
-FIRST_LOADED_BIT = 24
-"""Place of the first buffer in STATUS."""
 FIRST_FRAMING_BIT, FIRST_OVERLONG_BIT = 8, 24
 """Places of the first incoming stream, and of the first buffer, in ERROR."""
 ERROR_BITS = ("push_refused", "pop_empty", "job_range", "bad_access")
@@ -48,7 +46,8 @@ class BitField:
 class Register:
     """A 32-bit word at byte ``offset``; ``access`` is a key of ``ACCESSES``; ``value`` is given for constants alone.
 
-    ``signed``: reads and writes are two's complement over the whole word. ``checked``: a written value that does not fit sets ERROR.job_range.
+    ``signed``: reads and writes are two's complement over the whole word. ``checked``: a written value that does not fit sets
+    ERROR.job_range.
     """
 
     name: str
@@ -126,7 +125,7 @@ def _control(spec):
         BitField("bad_access", 3, 1, "an access was answered with SLVERR or DECERR"),
         *(BitField(f"framing_{name}", FIRST_FRAMING_BIT + i, 1, f"s_axis_{name}: TLAST or a null byte within a record")
           for i, name in enumerate(incoming)),
-        *(BitField(f"overlong_{name}", FIRST_OVERLONG_BIT + i, 1, f"s_axis_{name}: a packet longer than the buffer; the rest was dropped")
+        *(BitField(f"overlong_{name}", FIRST_OVERLONG_BIT + i, 1, f"s_axis_{name}: a packet longer than the buffer, cut off")
           for i, name in enumerate(loads)),
     ]
     status = [
@@ -134,12 +133,13 @@ def _control(spec):
         BitField("quiet", 1, 1, "no result stream has anything to send; with CONTROL.reset set: the reset is complete"),
         BitField("queue_level", 8, 8, f"jobs waiting in the queue, 0..{spec.queue}"),
         BitField("done_level", 16, 8, f"completions waiting to be read, 0..{spec.queue}"),
-        *(BitField(f"loaded_{name}", FIRST_LOADED_BIT + i, 1, f"a packet of buffer {name} waits for its job") for i, name in enumerate(loads)),
+        *(BitField(f"loaded_{name}", 24 + i, 1, f"a packet of buffer {name} waits for its job") for i, name in enumerate(loads)),
     ]
     irq = [BitField("done", 0, 1, "a completion was added to those waiting"), BitField("error", 1, 1, "a bit of ERROR was set")]
     go = [
         BitField("push", 0, 1, "1: put the JOB registers as one job into the queue"),
-        *(BitField(f"load_{name}", FIRST_LOAD_BIT + i, 1, f"1: the job waits for the next packet of buffer {name}; 0: it reads what the job before it read")
+        *(BitField(f"load_{name}", FIRST_LOAD_BIT + i, 1,
+                   f"1: the job waits for the next packet of buffer {name}; 0: it reads what the job before it read")
           for i, name in enumerate(loads)),
     ]
     version = _version()
@@ -151,15 +151,16 @@ def _control(spec):
         _word("DIGEST_LOW", 0x08, "constant", "digest of the build, low half", spec.digest & 0xFFFFFFFF),
         _word("DIGEST_HIGH", 0x0C, "constant", "digest of the build, high half", spec.digest >> 32),
         Register("CONTROL", 0x10, "read_write", (
-            BitField("reset", 0, 1, "1: drop all jobs, accept and drop whatever arrives, close open result packets; stop the masters, "
-                     "wait for STATUS.quiet, then write 0"),
+            BitField("reset", 0, 1, "1: drop all jobs, accept and drop whatever arrives, close open result packets. Stop what "
+                     "sends to the kernel, wait for STATUS.quiet, then write 0"),
         ), "control"),
         Register("STATUS", 0x14, "read", tuple(status), "state of the kernel"),
         Register("ERROR", 0x18, "clear", tuple(error), "errors since they were cleared"),
         Register("IRQ_STATUS", 0x1C, "clear", tuple(irq), "causes of the interrupt"),
         Register("IRQ_ENABLE", 0x20, "read_write", tuple(irq), "which causes raise the port irq"),
         Register("GO", 0x24, "write", tuple(go), "start a job"),
-        Register("POP", 0x28, "write", (BitField("pop", 0, 1, "1: drop the completion shown in the DONE registers"),), "next completion"),
+        Register("POP", 0x28, "write", (BitField("pop", 0, 1, "1: drop the completion shown in the DONE registers"),),
+                 "next completion"),
     ]
 
 
