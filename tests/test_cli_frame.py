@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -70,6 +71,27 @@ def test_debug_lets_the_traceback_through(verb, monkeypatch):
     monkeypatch.setenv("SPARSELOOM_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["probe"])
+
+
+SLEEPY = """
+import sys, time
+from sparseloom import cli
+
+def probe():
+    print("up", flush=True)
+    time.sleep(60)
+
+cli.verb_names, cli.verb_function = lambda: ["probe", "other"], lambda name: probe
+sys.exit(cli.main(["probe"]))
+"""
+
+
+def test_an_interrupt_ends_clean():
+    process = subprocess.Popen([sys.executable, "-c", SLEEPY], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "")
 
 
 @pytest.mark.parametrize("words", [["nonsense"], ["list", "--nonsense"], ["list", "surplus"], ["--nonsense"]])
