@@ -1,4 +1,4 @@
-"""``sparseloom list``: everything that has a name on the command line."""
+"""``sparseloom list``: everything that has a name on the command line, as the rooms register it."""
 
 import dataclasses
 import importlib
@@ -9,6 +9,15 @@ import typer
 from .common import JsonOption, emit
 
 __all__ = ["list_"]
+
+# Section -> the room's module and its registry: a dict from name to a dataclass (type or instance) or anything with a docstring.
+# An instance may have a dict `basis`, from field to where its value comes from.
+_REGISTRIES = {
+    "engines": ("models.spec.engines", "ENGINES"),
+    "boards": ("models.spec.boards", "BOARDS"),
+    "models": ("models.zoo.registry", "MODELS"),
+    "devices": ("host.devices", "DEVICES"),
+}
 
 
 def list_(
@@ -21,53 +30,54 @@ def list_(
     Example:
       sparseloom list -v
     """
-    result = {name: find() for name, find in _SECTIONS.items()}
+    from sparseloom.cli import verb_function, verb_names
+
+    result = {
+        section: {name: _entry(thing) for name, thing in _registry(module, registry).items()}
+        for section, (module, registry) in _REGISTRIES.items()
+    }
+    result["verbs"] = {name: _entry(verb_function(name)) for name in verb_names()}
     emit(result, json, lambda: _report(result, verbose))
 
 
-def _about(thing):
-    """The first line of a docstring."""
-    return (thing.__doc__ or "").strip().partition("\n")[0]
-
-
-def _room(module, name):
+def _registry(module, name):
+    full = f"sparseloom.{module}"
     try:
-        return getattr(importlib.import_module(f"sparseloom.{module}"), name)
-    except ModuleNotFoundError:
+        return getattr(importlib.import_module(full), name)
+    except ModuleNotFoundError as error:
+        if error.name not in (full, full.rpartition(".")[0]):
+            raise
         return {}
 
 
-def _engines():
-    engines = _room("models.spec.engines", "ENGINES")
-    return {name: {"about": _about(cls), "fields": _defaults(cls)} for name, cls in engines.items()}
-
-
-def _defaults(cls):
-    return {
-        field.name: None if field.default is dataclasses.MISSING else field.default
-        for field in dataclasses.fields(cls) if field.init
-    }
-
-
-def _verbs():
-    from sparseloom.cli import verb_function, verb_names
-
-    return {name: {"about": _about(verb_function(name))} for name in verb_names()}
-
-
-_SECTIONS = {"engines": _engines, "verbs": _verbs}
+def _entry(thing):
+    """``about``, and the ``fields`` of a dataclass: a type's defaults, an instance's values, each with its basis if known."""
+    about = getattr(thing, "about", None) or (thing.__doc__ or "").strip().partition("\n")[0]
+    if not dataclasses.is_dataclass(thing):
+        return {"about": about}
+    shown = {}
+    for field in dataclasses.fields(thing):
+        value = field.default if isinstance(thing, type) else getattr(thing, field.name)
+        if field.init and field.name not in ("about", "basis"):
+            shown[field.name] = {"value": "required" if value is dataclasses.MISSING else value}
+            basis = getattr(thing, "basis", {}).get(field.name)
+            if basis:
+                shown[field.name]["basis"] = basis
+    return {"about": about, "fields": shown}
 
 
 def _report(result, verbose):
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     parts = []
     for section, entries in result.items():
-        table = Table("", "", box=None, show_header=False, pad_edge=False, title=section, title_justify="left")
+        table = Table("", "", box=None, show_header=False, pad_edge=False)
         for name, entry in entries.items():
-            table.add_row(name, entry["about"])
-            for field, value in entry.get("fields", {}).items() if verbose else ():
-                table.add_row(f"  {field}", "required" if value is None else str(value), style="dim")
-        parts += [table, ""]
+            table.add_row(Text(name, style="cyan"), Text(entry["about"]))
+            for field, shown in entry.get("fields", {}).items() if verbose else ():
+                basis = f" ({shown['basis']})" if "basis" in shown else ""
+                table.add_row(Text(f"  {field}", style="dim"), Text(f"{shown['value']}{basis}", style="dim"))
+        parts += [Text(section, style="bold"), table, Text("")]
     return Group(*parts[:-1])
