@@ -1,0 +1,50 @@
+"""``sparseloom estimate``: the cycles of a job from the closed form, without building anything."""
+
+from .common import JsonOption, SetOption, ShapeOption, emit
+from .plots import PLOT_FORMATS, PlotOption, useful_fraction_plot
+from .workload import BoardOption, ClockOption, EngineArgument, board_of, check_output, described, fractions, job_of
+
+__all__ = ["estimate"]
+
+
+def estimate(
+    engine: EngineArgument,
+    shape: ShapeOption,
+    settings: SetOption = [],  # noqa: B006 -- typer copies it
+    board: BoardOption = None,
+    clock: ClockOption = None,
+    plot: PlotOption = None,
+    json: JsonOption = False,
+):
+    """Tell the cycles of one job exactly, without building the engine.
+
+    The arguments are those of `simulate`, and the cycles are equal. Maxima of the build that no --set names grow to hold the
+    shape. --plot draws the useful fraction against each size of the shape.
+
+    \b
+    Example:
+      sparseloom estimate ternary_engine --set rows=16 --set lanes=20 --shape k=1024,n=1024 --board kv260
+    """
+    where = board_of(board, clock)
+    check_output(plot, "--plot", PLOT_FORMATS)
+    build, job = job_of(engine, settings, shape)
+    cycles = build.cycles(job)
+    stream_bytes = sum(build.beats(stream.name, job) * stream.record.bytes for stream in build.inputs)
+    result = {
+        "cycles": cycles,
+        "cycles_back_to_back": build.cycles_back_to_back(job),
+        **fractions(build, job, cycles),
+        "stream_bytes": stream_bytes,
+        "beats": {stream.name: build.beats(stream.name, job) for stream in (*build.inputs, *build.outputs)},
+        "build": described(build),
+        "job": vars(job),
+    }
+    result["basis"] = {name: "exact" for name, value in result.items() if isinstance(value, (int, float))}
+    if where:
+        result["microseconds"] = 1e6 * where.seconds(cycles, stream_bytes)
+        result["limited_by"] = "memory" if where.seconds(cycles, stream_bytes) > cycles / where.clock.value else "engine"
+        result["board"] = {"name": where.name, "clock_hz": vars(where.clock), "bandwidth": vars(where.bandwidth)}
+        result["basis"]["microseconds"] = "assumed"
+    if plot:
+        useful_fraction_plot(plot, build, job)
+    emit(result, json)

@@ -1,0 +1,84 @@
+"""From ``ENGINE --set ... --shape ...`` to a build and a job, for every engine alike."""
+
+import dataclasses
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+
+from .common import construct, parse_pairs
+
+__all__ = ["BoardOption", "ClockOption", "EngineArgument", "board_of", "build_of", "check_output", "described", "fractions", "job_of"]
+
+EngineArgument = Annotated[str, typer.Argument(metavar="ENGINE", help="An engine's name; `sparseloom list` shows them.")]
+BoardOption = Annotated[str | None, typer.Option("--board", help="Also the time on this board, at an assumed clock.")]
+ClockOption = Annotated[float | None, typer.Option("--clock", metavar="MHZ", min=1, help="Another clock than the one assumed for the board.")]
+
+_MAXIMUM = "max_"
+
+
+def build_of(engine, settings, least=None):
+    """The build of ``engine`` from the texts of ``--set``.
+
+    ``least`` (dict of shapes: ints) makes each maximum ``max_<shape>`` that no option sets at least so large.
+    """
+    from sparseloom.models.spec.engines import ENGINES
+
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"must be one of {', '.join(ENGINES)}, got {engine!r}", param_hint="ENGINE")
+    cls, pairs = ENGINES[engine], parse_pairs(settings, "--set")
+    build = construct(cls, pairs, "--set")
+    grown = {}
+    for field in dataclasses.fields(cls):
+        size = (least or {}).get(field.name.removeprefix(_MAXIMUM), 0)
+        if field.name.startswith(_MAXIMUM) and field.name not in pairs and size > field.default:
+            grown[field.name] = str(size)
+    return construct(cls, pairs | grown, "--shape") if grown else build
+
+
+def job_of(engine, settings, shape):
+    """``(build, job)`` from the texts of ``--set`` and ``--shape``; maxima that are not set grow to hold the shape."""
+    pairs = parse_pairs([shape], "--shape")
+    sizes = {}
+    for key, text in pairs.items():
+        with suppress(ValueError):  # what is no number is refused below, by the rules of the job's own fields
+            sizes[key] = int(text, 0)
+    build = build_of(engine, settings, sizes)
+    return build, construct(build.job_class, pairs, "--shape", make=build.job)
+
+
+def check_output(path, option, suffixes):
+    """Refuse a file to write (or None) whose suffix is not among ``suffixes`` (without dots) or whose folder does not exist."""
+    if path is None:
+        return
+    if path.suffix[1:] not in suffixes:
+        raise typer.BadParameter(f"must end in {' or '.join('.' + suffix for suffix in suffixes)}, got {path.name!r}", param_hint=option)
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"must lie in a folder that exists, got {str(path)!r}", param_hint=option)
+
+
+def described(build):
+    """A build as a result's entry: its family, every parameter, and the digest that programs carry."""
+    from sparseloom.host.program import build_digest
+
+    return {"engine": build.name, **dataclasses.asdict(build), "digest": build_digest(build)}
+
+
+def fractions(build, job, cycles):
+    """The entries of a result that say how much of the engine's peak was put to use."""
+    parts = build.useful_fraction(job, cycles)
+    return {"useful_fraction": parts["useful"], "stream_fraction": parts["stream"], "compute_fraction": parts["compute"]}
+
+
+def board_of(name, clock=None):
+    """The board of that name, None for None; ``clock`` (MHz) in the place of its assumed one."""
+    from sparseloom.models.spec.boards import BOARDS, Figure
+
+    if name is None:
+        if clock is not None:
+            raise typer.BadParameter("must come with --board", param_hint="--clock")
+        return None
+    if name not in BOARDS:
+        raise typer.BadParameter(f"must be one of {', '.join(BOARDS)}, got {name!r}", param_hint="--board")
+    board = BOARDS[name]
+    return dataclasses.replace(board, clock=Figure(clock * 1e6, "assumed", "given by --clock")) if clock else board
