@@ -10,8 +10,8 @@ from .workload import EngineArgument, check_output, described, fractions, job_of
 
 __all__ = ["simulate"]
 
-StallOption = Annotated[float, typer.Option("--stall", metavar="P", min=0, max=0.99, help="Chance a cycle that a result is refused.")]
-IdleOption = Annotated[float, typer.Option("--idle", metavar="P", min=0, max=0.99, help="Chance a cycle that an operand is late.")]
+StallOption = Annotated[float, typer.Option("--stall", metavar="P", min=0, max=0.99, help="How often results are refused.")]
+IdleOption = Annotated[float, typer.Option("--idle", metavar="P", min=0, max=0.99, help="How often operands are late.")]
 WavesOption = Annotated[Path | None, typer.Option("--waves", metavar="FILE", help="Write a waveform (.vcd or .fst).")]
 
 

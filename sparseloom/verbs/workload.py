@@ -8,11 +8,14 @@ import typer
 
 from .common import construct, parse_pairs
 
-__all__ = ["BoardOption", "ClockOption", "EngineArgument", "board_of", "build_of", "check_output", "described", "fractions", "job_of"]
+__all__ = [
+    "BoardOption", "ClockOption", "EngineArgument",
+    "board_of", "build_of", "check_output", "described", "fractions", "job_of",
+]
 
 EngineArgument = Annotated[str, typer.Argument(metavar="ENGINE", help="An engine's name; `sparseloom list` shows them.")]
 BoardOption = Annotated[str | None, typer.Option("--board", help="Also the time on this board, at an assumed clock.")]
-ClockOption = Annotated[float | None, typer.Option("--clock", metavar="MHZ", min=1, help="Another clock than the one assumed for the board.")]
+ClockOption = Annotated[float | None, typer.Option("--clock", metavar="MHZ", min=1, help="Another clock than the assumed one.")]
 
 _MAXIMUM = "max_"
 
@@ -52,7 +55,8 @@ def check_output(path, option, suffixes):
     if path is None:
         return
     if path.suffix[1:] not in suffixes:
-        raise typer.BadParameter(f"must end in {' or '.join('.' + suffix for suffix in suffixes)}, got {path.name!r}", param_hint=option)
+        legal = " or ".join("." + suffix for suffix in suffixes)
+        raise typer.BadParameter(f"must end in {legal}, got {path.name!r}", param_hint=option)
     if not path.absolute().parent.is_dir():
         raise typer.BadParameter(f"must lie in a folder that exists, got {str(path)!r}", param_hint=option)
 
