@@ -38,9 +38,9 @@ class Layer:
         if self.weight is None and not self.reason:
             raise ValueError(f"layer {self.name}: reason must be given when there is no weight")
         if self.weight is not None and (self.op != "linear" or self.shape != (self.weight.n, self.weight.k)):
-            raise ValueError(
-                f"layer {self.name}: weight [{self.weight.n}, {self.weight.k}] must be of a linear layer of its shape"
-            )
+            size = f"[{self.weight.n}, {self.weight.k}]"
+            got = f"{self.op} {self.shape}"
+            raise ValueError(f"layer {self.name}: a weight {size} must be of a linear layer of that shape, got {got}")
 
     @property
     def runs_on(self):

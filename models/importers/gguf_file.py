@@ -8,21 +8,16 @@ from ..formats import i2_s, tq1_0, tq2_0
 from ..formats.tq_block import one_scale
 from ..graph import Graph, StoredWeight, TernaryWeight
 from ..spec.errors import InputError
-from .gguf_header import I2_S, MAGIC, read_header
+from .gguf_header import I2_S, read_header
 from .layers import other_layer
 
-__all__ = ["is_gguf", "load_gguf"]
+__all__ = ["load_gguf"]
 
 MAX_MODEL_NAME = 128
 I2_S_HINT = (
     "I2_S is written in one layout on x86 and in another on ARM, and the file does not say which: pass i2_s='x86' if it was "
     "written on x86 (the ARM layout is not supported)"
 )
-
-
-def is_gguf(data):
-    """Whether ``data`` (uint8 array) begins as a GGUF file does."""
-    return bytes(data[: len(MAGIC)]) == MAGIC
 
 
 def load_gguf(path, data, i2_s_layout=None):

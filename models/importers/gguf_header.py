@@ -16,9 +16,9 @@ from ..formats import i2_s
 from ..spec.errors import InputError
 from .files import Cursor, check_name
 
-__all__ = ["I2_S", "GgufTensor", "MAGIC", "read_header"]
+__all__ = ["I2_S", "GgufTensor", "read_header"]
 
-MAGIC = b"GGUF"
+MAGIC_BYTES = 4
 VERSIONS = (2, 3)
 I2_S = 36  # only in bitnet.cpp's copy of ggml; upstream has no such type
 DEFAULT_ALIGNMENT = 32
@@ -64,12 +64,12 @@ class GgufTensor:
 
 
 def read_header(data, where):
-    """``(metadata, tensors)`` of the file ``data`` (uint8 array): a dict, and GgufTensor in the order of the file.
+    """``(metadata, tensors)`` of ``data`` (uint8 array), a file that begins with "GGUF": a dict, and GgufTensor in the order of the file.
 
     Metadata holds numbers, booleans and strings; arrays are checked and left out. InputError at ``where`` for anything unsound.
     """
     cursor = Cursor(data, where)
-    cursor.skip(len(MAGIC), "magic")
+    cursor.skip(MAGIC_BYTES, "magic")
     version = cursor.u32("version")
     if version not in VERSIONS:
         raise InputError(where, "version", "be 2 or 3, little-endian", version)

@@ -5,12 +5,12 @@ from pathlib import Path
 from ..formats.bitnet import CONVENTIONS
 from ..spec.errors import InputError, check_choice
 from .files import map_file
-from .gguf_file import is_gguf, load_gguf
 from .safetensors_file import load_index, load_safetensors
 from .safetensors_header import is_safetensors
 
 __all__ = ["describe", "load"]
 
+GGUF_MAGIC = b"GGUF"
 MAX_INDEX_BYTES = 1 << 24
 IN_FOLDER = ("model.safetensors.index.json", "model.safetensors")
 
@@ -29,11 +29,14 @@ def load(path, *, scale_convention=None, i2_s=None):
         check_choice("i2_s", i2_s, ("x86",))
     path = model_file(Path(path))
     data = map_file(path)
-    if is_gguf(data):
+    if bytes(data[: len(GGUF_MAGIC)]) == GGUF_MAGIC:
+        from .gguf_file import load_gguf  # here, so that the gguf package is loaded for such files only
+
         return load_gguf(path, data, i2_s)
     if is_safetensors(data):
         return load_safetensors(path, data, scale_convention)
-    if bytes(data[:1]) == b"{" and len(data) <= MAX_INDEX_BYTES:
+    if bytes(data[:1]) == b"{" and len(data) <= GGUF_MAGIC = b"GGUF"
+MAX_INDEX_BYTES:
         return load_index(path, data, scale_convention)
     raise InputError(path, "file", "be GGUF, safetensors, or the JSON index of safetensors files", bytes(data[:16]))
 
