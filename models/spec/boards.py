@@ -30,7 +30,7 @@ class Board:
     clock: Figure
 
     def seconds(self, cycles, stream_bytes):
-        """Least time of work: of its ``cycles`` with streams that never refuse, and of its ``stream_bytes`` from memory, the longer."""
+        """Least time of work: of ``cycles`` with streams that never refuse or of ``stream_bytes`` from memory, the longer."""
         return max(cycles / self.clock.value, stream_bytes / self.bandwidth.value)
 
 
