@@ -69,9 +69,10 @@ def export(component, name):
         ports.append(Port(flat, "input" if inward else "output", len(value), str(path[-1]), "_".join(map(str, path[:-1]))))
     text, _ = verilog.convert_fragment(Fragment.get(component, None), arguments, name, emit_src=False, strip_internal_attrs=True)
     text = _plain_modules(text, name)
-    # A design without registers has no clock, one without reset values no reset.
+    # A design without registers has no clock, one without reset values no reset; one that makes its own domain has neither.
+    top = re.search(rf"^module {name} *\(.*?^endmodule", text, re.MULTILINE | re.DOTALL)[0]
     domain = [Port(port, "input", 1, role) for port, role in (("clk", "clock"), ("rst", "reset"))
-              if re.search(rf"^\s*input {port};", text, re.MULTILINE)]
+              if re.search(rf"^\s*input {port};", top, re.MULTILINE)]
     return Design(name, text, (*domain, *ports))
 
 
