@@ -11,10 +11,14 @@ def signed_width(low, high):
 
 
 def add_sub(a, b, subtract):
-    """``a - b`` where ``subtract``, else ``a + b``: one carry chain (b inverted, carry in), one LUT a bit."""
-    a, b = Value.cast(a), Value.cast(b)
-    inverted = (b.as_unsigned() ^ Cat(subtract).replicate(len(b))).as_signed()
-    return a + inverted + subtract
+    """``a - b`` where ``subtract``, else ``a + b``: one carry chain, one LUT a bit.
+
+    Written as one subtraction whose lowest place makes the borrow: its operands cannot change places, so synthesis feeds ``a`` to the
+    carry chain directly and folds the inversion of ``b`` into the sum's LUT. (Addition lets it choose the other one, at twice the LUTs.)
+    """
+    a, b, add = Value.cast(a), Value.cast(b), ~Cat(subtract)
+    inverted = b.as_unsigned() ^ add.replicate(len(b))
+    return (Cat(Const(0, 1), a).as_signed() - Cat(add, inverted).as_signed())[1:].as_signed()
 
 
 class Node:
