@@ -8,6 +8,7 @@ import json
 import time
 
 import numpy as np
+
 from sparseloom.models.formats import bitnet, i2_s, tq1_0, tq2_0
 
 ROW = 4096

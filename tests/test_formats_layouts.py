@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sparseloom.models.formats import bitnet, i2_s, tq1_0, tq2_0
 
 # The loops below know a weight's place in the file; `code` is trit + 1.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from sparseloom.models.formats import bitnet, i2_s, tq1_0, tq2_0
 from sparseloom.models.formats.tq_block import one_scale
 from sparseloom.models.spec.errors import InputError

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, dequantize, quantize
+
 from sparseloom.models.formats import tq1_0, tq2_0
 
 FORMATS = [(tq1_0, GGMLQuantizationType.TQ1_0), (tq2_0, GGMLQuantizationType.TQ2_0)]

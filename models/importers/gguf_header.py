@@ -64,7 +64,7 @@ class GgufTensor:
 
 
 def read_header(data, where):
-    """``(metadata, tensors)`` of ``data`` (uint8 array), a file that begins with "GGUF": a dict, and GgufTensor in the order of the file.
+    """``(metadata, tensors)`` of ``data`` (uint8 array), a file that begins with "GGUF"; tensors are GgufTensor in its order.
 
     Metadata holds numbers, booleans and strings; arrays are checked and left out. InputError at ``where`` for anything unsound.
     """

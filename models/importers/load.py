@@ -35,8 +35,7 @@ def load(path, *, scale_convention=None, i2_s=None):
         return load_gguf(path, data, i2_s)
     if is_safetensors(data):
         return load_safetensors(path, data, scale_convention)
-    if bytes(data[:1]) == b"{" and len(data) <= GGUF_MAGIC = b"GGUF"
-MAX_INDEX_BYTES:
+    if bytes(data[:1]) == b"{" and len(data) <= MAX_INDEX_BYTES:
         return load_index(path, data, scale_convention)
     raise InputError(path, "file", "be GGUF, safetensors, or the JSON index of safetensors files", bytes(data[:16]))
 
