@@ -116,8 +116,17 @@ class EngineSpec:
         """The values of ``job_record`` for a legal job."""
         raise NotImplementedError
 
+    @classmethod
+    def draw_build(cls, rng) -> "EngineSpec":
+        """A random small build, every parameter varied: what the conformance suite simulates."""
+        raise NotImplementedError
+
     def draw_job(self, rng) -> Job:
         """A random legal job: shapes log-uniform, plus 1, the maximum, and multiples of the lanes +- 1."""
+        raise NotImplementedError
+
+    def illegal_values(self) -> list[dict]:
+        """Overrides of ``job_values`` that this build must refuse: 0, the maximum + 1, the field's largest value of each shape."""
         raise NotImplementedError
 
     # Closed forms ------------------------------------------------------------------------------------------------------

@@ -187,11 +187,29 @@ class TernaryEngine(EngineSpec):
         return {"tag": job.tag, "first": int(job.first), "last": int(job.last), "requantise": int(job.requantise),
                 "k_blocks": self.k_blocks(job), "n": job.n, "m": job.m, "multiplier": job.multiplier, "shift": job.shift}
 
+    @classmethod
+    def draw_build(cls, rng):
+        datapath = str(rng.choice(["tree", "table"]))
+        rows, lanes = int(rng.integers(1, 13)), 5 * int(rng.integers(1, 8))
+        divisors = [d for d in range(1, rows + 1) if rows % d == 0]
+        return cls(
+            rows=rows, lanes=lanes, datapath=datapath, act_bits=int(rng.integers(4, 9)),
+            max_k=int(np.exp(rng.uniform(np.log(10), np.log(500)))), max_n=int(np.exp(rng.uniform(np.log(4), np.log(500)))),
+            max_m=int(rng.choice([1, 2, 3, 8])), requantise=bool(rng.integers(2)), statistics=bool(rng.integers(2)),
+            result_lanes=int(rng.choice(divisors)) if datapath == "tree" else None, read_latency=int(rng.integers(2, 5)))
+
     def draw_job(self, rng):
         k, n, m = (_draw(rng, most, lanes) for most, lanes in ((self.max_k, self.lanes), (self.max_n, self.rows), (self.max_m, 1)))
         requantise = self.requantise and bool(rng.integers(2))
-        return self.job(k=k, n=n, m=m, tag=int(rng.integers(256)), requantise=requantise,
+        return self.job(k=k, n=n, m=m, last=bool(rng.integers(4)), tag=int(rng.integers(256)), requantise=requantise,
                         multiplier=int(rng.integers(1, 1 << 16)), shift=int(rng.integers(12, 32)))
+
+    def illegal_values(self):
+        most = (1 << 17) - 1, (1 << 21) - 1, 63
+        values = [{"k_blocks": 0}, {"n": 0}, {"m": 0}, {"shift": self.max_shift + 1}]
+        values += [{name: peak} for name, peak in zip(("k_blocks", "n", "m"), most)]
+        values += [{"k_blocks": self.max_k_blocks + 1}, {"n": self.max_n + 1}, {"m": self.max_m + 1}]
+        return values if self.requantise else [*values, {"requantise": 1}]
 
     # Closed forms -----------------------------------------------------------------------------------------------------
     def beats(self, stream, job):
