@@ -1,16 +1,15 @@
 """``sparseloom list``: names come from the rooms, so that a new engine or verb shows without a change here."""
 
 import dataclasses
-import importlib
 import json
 
 import pytest
 
 from sparseloom import cli
+from sparseloom.models.spec.boards import BOARDS
 from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.ternary import TernaryEngine
-
-list_module = importlib.import_module("sparseloom.verbs.list")
+from sparseloom.models.zoo.registry import MODELS
 
 
 @pytest.fixture
@@ -35,23 +34,18 @@ def test_text_shows_fields_only_when_asked(asked):
     assert len(long.splitlines()) > len(short.splitlines())
 
 
-@dataclasses.dataclass(frozen=True)
-class Board:
-    """A board of this test."""
+def test_every_figure_of_a_board_shows_its_basis(asked):
+    boards = json.loads(asked("--json"))["boards"]
+    assert set(boards) == set(BOARDS) != set()
+    for name, board in BOARDS.items():
+        assert boards[name]["fields"]["clock"] == dataclasses.asdict(board.clock)
+        assert boards[name]["fields"]["part"] == {"value": board.part}
+    assert f"({BOARDS['kv260'].clock.basis}: " in asked("-v")
 
-    luts: int
-    clock_hz: float
-    basis: dict
 
-
-def test_a_preset_shows_the_basis_of_each_field(asked, monkeypatch):
-    board = Board(luts=100, clock_hz=3e8, basis={"luts": "published", "clock_hz": "assumed"})
-    registry = list_module._registry
-    planted = {"BOARDS": {"b1": board}}
-    monkeypatch.setattr(list_module, "_registry", lambda module, name: planted.get(name) or registry(module, name))
-    assert json.loads(asked("--json"))["boards"] == {"b1": {"about": "A board of this test.", "fields": {
-        "luts": {"value": 100, "basis": "published"}, "clock_hz": {"value": 3e8, "basis": "assumed"}}}}
-    assert [line.split() for line in asked("-v").splitlines() if "luts" in line] == [["luts", "100", "(published)"]]
+def test_models_are_those_that_ship(asked):
+    models = json.loads(asked("--json"))["models"]
+    assert {name: entry["about"] for name, entry in models.items()} == {name: model.about for name, model in MODELS.items()} != {}
 
 
 def test_defaults_of_an_engine(asked):

@@ -81,6 +81,8 @@ def modules(root):
     for top in ("sparseloom", *ROOMS):
         for path in sorted((root / top).rglob("*.py")):
             parts = path.relative_to(root).with_suffix("").parts
+            if "templates" in parts:  # files to write beside the Verilog, not modules
+                continue
             parts = parts if top == "sparseloom" else ("sparseloom", *parts)
             is_package = parts[-1] == "__init__"
             yield ".".join(parts[:-1] if is_package else parts), is_package, path.read_text()

@@ -15,6 +15,8 @@ def unlisted(root, packages):
     for top in ("sparseloom", *ROOMS):
         for path in (root / top).rglob("*.py"):
             parts = path.relative_to(root).parent.parts
+            if "templates" in parts:  # files to write beside the Verilog, not ours to run
+                continue
             found.add(".".join(parts if top == "sparseloom" else ("sparseloom", *parts)))
     return found - set(packages)
 

@@ -11,12 +11,12 @@ from .common import JsonOption, emit
 __all__ = ["list_"]
 
 # Section -> the room's module and its registry: a dict from name to a dataclass (type or instance) or anything with a docstring.
-# An instance may have a dict `basis`, from field to where its value comes from.
+# A field whose value has a `basis` is a figure: `value`, `basis` and `source`.
 _REGISTRIES = {
     "engines": ("models.spec.engines", "ENGINES"),
     "boards": ("models.spec.boards", "BOARDS"),
     "models": ("models.zoo.registry", "MODELS"),
-    "devices": ("host.devices", "DEVICES"),
+    "devices": ("devices", "DEVICES"),
 }
 
 
@@ -51,19 +51,25 @@ def _registry(module, name):
 
 
 def _entry(thing):
-    """``about``, and the ``fields`` of a dataclass: a type's defaults, an instance's values, each with its basis if known."""
-    about = getattr(thing, "about", None) or (thing.__doc__ or "").strip().partition("\n")[0]
+    """``about``, and the ``fields`` of a dataclass: defaults of a type, values of an instance, figures with basis and source."""
     if not dataclasses.is_dataclass(thing):
-        return {"about": about}
-    shown = {}
-    for field in dataclasses.fields(thing):
-        value = field.default if isinstance(thing, type) else getattr(thing, field.name)
-        if field.init and field.name not in ("about", "basis"):
-            shown[field.name] = {"value": "required" if value is dataclasses.MISSING else value}
-            basis = getattr(thing, "basis", {}).get(field.name)
-            if basis:
-                shown[field.name]["basis"] = basis
-    return {"about": about, "fields": shown}
+        return {"about": _first_line(thing)}
+    fields = {field.name: field for field in dataclasses.fields(thing) if field.init and field.name not in ("name", "about")}
+    if isinstance(thing, type):
+        shown = {name: {"value": _default(field)} for name, field in fields.items()}
+        return {"about": _first_line(thing), "fields": shown}
+    values = {name: getattr(thing, name) for name in fields}
+    shown = {name: vars(value) if hasattr(value, "basis") else {"value": value} for name, value in values.items()}
+    words = [value for value in values.values() if isinstance(value, str)]
+    return {"about": getattr(thing, "about", None) or ", ".join(words), "fields": shown}
+
+
+def _first_line(thing):
+    return (thing.__doc__ or "").strip().partition("\n")[0]
+
+
+def _default(field):
+    return "required" if field.default is dataclasses.MISSING else field.default
 
 
 def _report(result, verbose):
@@ -77,7 +83,7 @@ def _report(result, verbose):
         for name, entry in entries.items():
             table.add_row(Text(name, style="cyan"), Text(entry["about"]))
             for field, shown in entry.get("fields", {}).items() if verbose else ():
-                basis = f" ({shown['basis']})" if "basis" in shown else ""
-                table.add_row(Text(f"  {field}", style="dim"), Text(f"{shown['value']}{basis}", style="dim"))
+                origin = f" ({shown['basis']}: {shown['source']})" if "basis" in shown else ""
+                table.add_row(Text(f"  {field}", style="dim"), Text(f"{shown['value']}{origin}", style="dim"))
         parts += [Text(section, style="bold"), table, Text("")]
     return Group(*parts[:-1])
