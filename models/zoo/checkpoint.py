@@ -11,15 +11,14 @@ import os
 from pathlib import Path
 
 import numpy as np
-
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from sparseloom.models.formats import bitnet
 from sparseloom.models.importers import load
 from sparseloom.models.spec.errors import InputError
 
-__all__ = ["expected_shapes", "read_model", "ternarise", "ternary_tensors", "write_checkpoint"]
+__all__ = ["expected_shapes", "read_model", "read_packed", "ternarise", "ternary_tensors", "write_checkpoint"]
 
 FLOOR = 1e-5
 CONFIG = ("vocabulary", "width", "inner", "layers")
@@ -41,6 +40,8 @@ def ternary_tensors(parameters):
         if name.endswith("_proj.weight") or name == "lm_head.weight":
             trits, scale = ternarise(value)
             tensors[name], tensors[f"{name}_scale"] = bitnet.pack(trits), np.array([scale], np.float32)
+        elif name == "lower_bounds":  # [layers, width]: a vector a layer, so that no reader takes it for a matrix product
+            tensors |= {f"{name}.{number}": np.asarray(row, np.float32) for number, row in enumerate(value)}
         else:
             tensors[name] = np.asarray(value, np.float16 if name == "embeddings.weight" else np.float32)
     return tensors
@@ -51,8 +52,17 @@ def write_checkpoint(path, tensors, metadata):
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     metadata = {**metadata, "quantization_config": QUANTIZATION}
-    save_file(tensors, str(partial), {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
+    partial.write_bytes(save(tensors, {key: json.dumps(value, sort_keys=True) for key, value in metadata.items()}))
     os.replace(partial, path)
+
+
+def read_packed(path):
+    """The tensors of a file as they are stored; InputError if it is missing or damaged."""
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(path, "file", "be readable safetensors", str(error)) from None
 
 
 def read_model(path):
@@ -64,15 +74,15 @@ def read_model(path):
     graph = load(path)
     try:
         metadata = {key: json.loads(value) for key, value in graph.metadata.items()}
-        with safe_open(str(path), framework="numpy") as file:
-            floats = {layer.name: file.get_tensor(layer.name) for layer in graph.layers if layer.format in ("F16", "F32")}
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise InputError(path, "file", "be a readable checkpoint", str(error)) from None
+    except json.JSONDecodeError as error:
+        raise InputError(path, "metadata", "be JSON texts", str(error)) from None
+    floats = {name: value for name, value in read_packed(path).items() if value.dtype in (np.float16, np.float32)}
     matrices, others = expected_shapes(check_config(metadata.get("config"), path))
     stored = {layer.name: layer for layer in graph.layers}
     for name, shape in {**matrices, **others}.items():
-        if name not in stored or stored[name].shape != shape:
-            raise InputError(path, name, f"have the shape {list(shape)}", list(stored[name].shape) if name in stored else "nothing")
+        found = stored[name].shape if name in stored else None
+        if found != shape:
+            raise InputError(path, name, f"have the shape {shape}", found)
     for name in matrices:
         if stored[name].runs_on != "engine":
             raise InputError(path, name, "be a packed ternary matrix", stored[name].format)
@@ -102,5 +112,6 @@ def expected_shapes(config):
     others = {f"{name.removesuffix('.weight')}.norm.weight": (k,) for name, (_, k) in matrices.items()}
     for number in range(layers):
         others |= {f"layers.{number}.{name}.weight": (width,) for name in ("attn_norm", "attn.g_norm", "mlp_norm")}
-    others |= {"embeddings.weight": (vocabulary, width), "lower_bounds": (layers, width), "norm.weight": (width,)}
+        others[f"lower_bounds.{number}"] = (width,)
+    others |= {"embeddings.weight": (vocabulary, width), "norm.weight": (width,)}
     return matrices, others

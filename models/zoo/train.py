@@ -12,14 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
 from sparseloom.models.spec.errors import InputError
 from sparseloom.models.zoo.checkpoint import ternary_tensors, write_checkpoint
 from sparseloom.models.zoo.text import clean, extract, fetch, split
-from sparseloom.models.zoo.tokenizer import START, load_tokenizer, train_tokenizer
+from sparseloom.models.zoo.tokenizer import load_tokenizer, streams, train_tokenizer
 
-__all__ = ["inner_width", "main", "parse", "streams"]
+__all__ = ["inner_width", "main", "parse"]
 
 WARMUP = 100  # steps
 BETAS = (0.9, 0.98)
@@ -54,12 +52,6 @@ def parse(argv=None):
 def inner_width(width):
     """Inner width of the channel mixer by the paper's rule."""
     return 256 * math.ceil(int(width * 4 * 2 / 3) / 256)
-
-
-def streams(tokenizer, splits):
-    """One int array per split: the start token, which is context only, then the tokens of the split."""
-    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    return {name: np.array(tokenizer.encode(START).ids + tokenizer.encode(text).ids, np.int64) for name, text in parts.items()}
 
 
 def evaluate(model, stream, torch, device):

@@ -1,0 +1,57 @@
+"""What ships: the names of the trained models, their files and digests."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from sparseloom.models.spec.errors import InputError, check_choice
+from sparseloom.models.zoo.matmulfree import MatmulFreeLM
+
+__all__ = ["MODELS", "ZooModel", "load"]
+
+FOLDER = Path(__file__).parent / "checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooModel:
+    """One model that ships: ``file`` lies in the folder of checkpoints, its tokenizer, held-out slice and results beside it."""
+
+    about: str
+    file: str
+    architecture: str
+    licence: str
+
+    @property
+    def path(self):
+        """The checkpoint file."""
+        return FOLDER / self.file
+
+    @property
+    def heldout(self):
+        """The shipped slice of the test split, as text."""
+        return self.path.with_suffix(".heldout.txt").read_text(encoding="utf-8")
+
+    def results(self):
+        """What was measured when the model was made (see ``ship``), with the sha256 of every file."""
+        return json.loads(self.path.with_suffix(".results.json").read_text(encoding="utf-8"))
+
+
+MODELS = {
+    "kjv-matmulfree": ZooModel(
+        about="MatMul-free language model, 6.2 million ternary weights, trained on the King James text",
+        file="kjv-matmulfree.safetensors",
+        architecture="matmulfree",
+        licence="Apache-2.0 (weights); the text is in the public domain",
+    ),
+}
+
+
+def load(name):
+    """The model of that name, ready to run. ValueError for an unknown name, InputError for a file that is not as it shipped."""
+    model = MODELS[check_choice("name", name, tuple(MODELS))]
+    for file, expected in model.results()["sha256"].items():
+        found = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
+        if found != expected:
+            raise InputError(file, "sha256", f"be {expected}", found)
+    return MatmulFreeLM.load(model.path)
