@@ -101,6 +101,11 @@ class KernelSpec:
     def channels(self):
         return self.operands + self.loads + self.results
 
+    @property
+    def full_rate(self):
+        """Whether operands and results move a record a beat: then the engine's own closed forms hold for the kernel."""
+        return all(channel.beats == 1 for channel in self.operands + self.results)
+
     def config(self):
         """The resolved parameters, plain enough for JSON."""
         return {"engine": self.build.name, "build": asdict(self.build), "queue": self.queue,

@@ -72,6 +72,10 @@ class Slice:
     low: int
     width: int
 
+    def of(self, word):
+        """What the register holds of an encoded record."""
+        return word >> self.low & ((1 << self.width) - 1)
+
 
 @dataclass(frozen=True)
 class RegisterMap:
