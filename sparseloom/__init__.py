@@ -1,0 +1,53 @@
+"""FPGA accelerators for compressed neural networks: designs, simulates and explores them.
+
+::
+
+    graph = sparseloom.load_model("model.gguf")
+    build = sparseloom.TernaryEngine(rows=16, lanes=20)
+    plan = sparseloom.compile_graph(graph, build)
+    runtime = sparseloom.Runtime(sparseloom.device("sim", build), plan)      # or "golden"
+    y = runtime.matmul("blk.0.attn_q.weight", codes)                         # int8 [m, k] -> int32 [m, n]
+"""
+
+import importlib
+
+__all__ = ["DEVICES", "Plan", "Runtime", "TernaryEngine", "compile_graph", "device", "load_model", "load_plan", "place", "save_plan"]
+
+DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "SimDevice")}
+"""Device classes (module, name) by the name of the device."""
+
+# Found on first use: `import sparseloom` costs nothing and needs no package that the work at hand does not need.
+_API = {
+    "Plan": ("host.plan", "Plan"),
+    "Runtime": ("host.runtime", "Runtime"),
+    "TernaryEngine": ("models.spec.ternary", "TernaryEngine"),
+    "compile_graph": ("host.compiler", "compile_graph"),
+    "load_model": ("models.importers", "load"),
+    "load_plan": ("host.container", "load_plan"),
+    "place": ("host.compiler", "place"),
+    "save_plan": ("host.container", "save_plan"),
+}
+
+
+def __getattr__(name):
+    if name not in _API:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _found(*_API[name])
+
+
+def __dir__():
+    return sorted({*globals(), *_API})
+
+
+def _found(module, name):
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+
+
+def device(name, build, **options):
+    """A device that runs plans made for ``build``: ``golden`` (NumPy, cycles by the closed form) or ``sim`` (the simulated gates).
+
+    ``options`` as the device's class takes them. ValueError for another name; MissingTool where ``sim`` lacks a program.
+    """
+    if name not in DEVICES:
+        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {name!r}")
+    return _found(*DEVICES[name])(build, **options)

@@ -63,7 +63,7 @@ def check_output(path, option, suffixes):
 
 def described(build):
     """A build as a result's entry: its family, every parameter, and the digest that programs carry."""
-    from sparseloom.host.program import build_digest
+    from sparseloom.host.plan import build_digest
 
     return {"engine": build.name, **dataclasses.asdict(build), "digest": build_digest(build)}
 
