@@ -1,15 +1,20 @@
 """``sparseloom list``: names come from the rooms, so that a new engine or verb shows without a change here."""
 
 import dataclasses
+import importlib
 import json
+import sys
 
 import pytest
 
+import sparseloom
 from sparseloom import cli
 from sparseloom.models.spec.boards import BOARDS
 from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.ternary import TernaryEngine
 from sparseloom.models.zoo.registry import MODELS
+
+list_module = importlib.import_module("sparseloom.verbs.list")
 
 
 @pytest.fixture
@@ -41,6 +46,19 @@ def test_every_figure_of_a_board_shows_its_basis(asked):
         assert boards[name]["fields"]["clock"] == dataclasses.asdict(board.clock)
         assert boards[name]["fields"]["part"] == {"value": board.part}
     assert f"({BOARDS['kv260'].clock.basis}: " in asked("-v")
+
+
+def test_devices_are_those_of_the_front_door(asked):
+    devices = json.loads(asked("--json"))["devices"]
+    assert set(devices) == set(sparseloom.DEVICES) >= {"golden", "sim"}
+
+
+def test_a_device_without_its_tier_tells_how_to_add_it(asked, monkeypatch):
+    monkeypatch.setitem(sparseloom.DEVICES, "sim", ("sim.device", "SimDevice"))
+    monkeypatch.delitem(sys.modules, "sparseloom.sim.device", raising=False)
+    monkeypatch.setitem(sys.modules, "sparseloom.sim.runner", None)
+    monkeypatch.setattr(list_module, "command_for_module", lambda name: f"add {name}")
+    assert json.loads(asked("--json"))["devices"]["sim"] == {"about": "not installed: add sparseloom.sim.runner"}
 
 
 def test_models_are_those_that_ship(asked):

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+import sparseloom
+
 from .common import JsonOption, emit
+from .tiers import command_for_module
 
 __all__ = ["list_"]
 
@@ -16,7 +19,6 @@ _REGISTRIES = {
     "engines": ("models.spec.engines", "ENGINES"),
     "boards": ("models.spec.boards", "BOARDS"),
     "models": ("models.zoo.registry", "MODELS"),
-    "devices": ("devices", "DEVICES"),
 }
 
 
@@ -32,22 +34,24 @@ def list_(
     """
     from sparseloom.cli import verb_function, verb_names
 
-    result = {
-        section: {name: _entry(thing) for name, thing in _registry(module, registry).items()}
-        for section, (module, registry) in _REGISTRIES.items()
-    }
+    result = {}
+    for section, (module, registry) in _REGISTRIES.items():
+        found = getattr(importlib.import_module(f"sparseloom.{module}"), registry)
+        result[section] = {name: _entry(thing) for name, thing in found.items()}
+    result["devices"] = {name: _device(*where) for name, where in sparseloom.DEVICES.items()}
     result["verbs"] = {name: _entry(verb_function(name)) for name in verb_names()}
     emit(result, json, lambda: _report(result, verbose))
 
 
-def _registry(module, name):
-    full = f"sparseloom.{module}"
+def _device(module, name):
+    """A device's class may need a tier that is not installed: then how to add it."""
     try:
-        return getattr(importlib.import_module(full), name)
+        return _entry(getattr(importlib.import_module(f"sparseloom.{module}"), name))
     except ModuleNotFoundError as error:
-        if error.name not in (full, full.rpartition(".")[0]):
+        command = command_for_module(error.name)
+        if command is None:
             raise
-        return {}
+        return {"about": f"not installed: {command}"}
 
 
 def _entry(thing):
