@@ -1,5 +1,7 @@
-"""The wheel: all that git tracks in the rooms is in it, and its base tier works in a clean environment of each Python here."""
+"""The wheel: all that git tracks in the rooms is in it; its base tier works in a clean environment of each Python here, and the
+host runtime on a board: with the standard library, NumPy and safetensors alone, in the Python 3.10 that boards ship."""
 
+import ast
 import json
 import os
 import shutil
@@ -8,7 +10,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from sparseloom.host.compiler import compile_graph
+from sparseloom.host.container import save_plan
+from sparseloom.models.graph import Graph, Layer, TernaryWeight
+from sparseloom.models.spec.ternary import TernaryEngine
 
 ROOMS = ("sparseloom", "models", "hdl", "perfmodel", "host", "sim", "fpga")
 MAX_BASE_MB = 250
@@ -93,11 +101,67 @@ def test_base_tier_in_a_clean_environment(version, wheel, tmp_path):
     assert int(run(bin_folder / "python", "-c", IMPORT_BASE, cwd=tmp_path).stdout) > 20
 
 
+# A board: whatever is not there cannot be imported, although this machine may have it.
+BLOCK = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in {"numpy", "safetensors", "sparseloom"} and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"{name} is not on the board", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+# Runs a stored plan and prints its results, then the files that it took.
+USE = """
+import json, sys
+import numpy as np
+from sparseloom.host.container import load_plan
+from sparseloom.host.golden import GoldenDevice
+from sparseloom.host.runtime import Runtime
+
+plan = load_plan("layer.plan")
+runtime = Runtime(GoldenDevice(plan.build), plan)
+y = runtime.matmul("layer", np.load("codes.npy"))
+files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "sparseloom"]
+print(json.dumps({"y": y.tolist(), "files": files}))
+"""
+
+
+@pytest.fixture
+def board_folder(tmp_path):
+    """A folder with a packed layer and codes, and the integers that must come out."""
+    rng = np.random.default_rng(7)
+    trits, codes = rng.integers(-1, 2, (37, 53), dtype=np.int8), rng.integers(-127, 128, (3, 53), dtype=np.int8)
+    weight = TernaryWeight(trits=trits, scale=1.0)
+    layer = Layer(name="layer", op="linear", shape=trits.shape, format=weight.format, nbytes=weight.nbytes, weight=weight)
+    build = TernaryEngine(rows=4, lanes=10, max_k=16, max_n=16)
+    save_plan(compile_graph(Graph(name="one layer", layers=[layer]), build), tmp_path / "layer.plan")
+    np.save(tmp_path / "codes.npy", codes)
+    return tmp_path, (codes.astype(int) @ trits.astype(int).T).tolist()
+
+
+def test_the_runtime_needs_numpy_and_safetensors_alone(board_folder):
+    folder, expected = board_folder
+    result = json.loads(run(sys.executable, "-c", BLOCK + USE, cwd=folder).stdout)
+    assert result["y"] == expected
+    assert any(name.endswith("host/runtime.py") for name in result["files"])
+    for name in result["files"]:
+        ast.parse(Path(name).read_text(), feature_version=(3, 10))
+
+
+def test_the_block_holds(tmp_path):
+    assert "typer is not on the board" in run(sys.executable, "-c", BLOCK + "import typer", cwd=tmp_path, code=1).stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("version", interpreters("3.10"))
-def test_a_board_gets_the_runtime_alone(version, wheel, tmp_path):
-    bin_folder = clean_environment(interpreters(version)[version], wheel, tmp_path / "venv")
-    listing = json.loads(run(bin_folder / "python", "-m", "pip", "list", "--format=json", cwd=tmp_path).stdout)
+def test_a_board_gets_the_runtime_alone(version, wheel, board_folder):
+    folder, expected = board_folder
+    bin_folder = clean_environment(interpreters(version)[version], wheel, folder / "venv")
+    listing = json.loads(run(bin_folder / "python", "-m", "pip", "list", "--format=json", cwd=folder).stdout)
     assert {item["name"] for item in listing} - {"pip", "setuptools"} == {"numpy", "safetensors", "sparseloom"}
-    run(bin_folder / "python", "-c", "import sparseloom.host.runtime", cwd=tmp_path)
-    assert "Python 3.11" in run(bin_folder / "sparseloom", "--help", cwd=tmp_path, code=1).stderr
+    assert json.loads(run(bin_folder / "python", "-c", BLOCK + USE, cwd=folder).stdout)["y"] == expected
+    assert "Python 3.11" in run(bin_folder / "sparseloom", "--help", cwd=folder, code=1).stderr
