@@ -19,6 +19,8 @@ from sparseloom.models.zoo.tokenizer import load_tokenizer, streams, train_token
 
 __all__ = ["inner_width", "main", "parse"]
 
+PACKED_ROWS = 4  # the file packs so many rows into one
+BYTES = 256  # the tokens that every byte-level vocabulary has
 WARMUP = 100  # steps
 BETAS = (0.9, 0.98)
 CLIP = 1.0
@@ -46,7 +48,12 @@ def parse(argv=None):
     add("--seed", type=int, default=1)
     add("--device", default="cpu")
     add("--compile", action="store_true", help="torch.compile the training step")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name, least in (("vocabulary", BYTES), ("width", PACKED_ROWS), ("layers", 1)):
+        value, step = getattr(options, name), 1 if name == "layers" else PACKED_ROWS
+        if value < least or value % step:
+            parser.error(f"{name} must be a multiple of {step} from {least}, got {value}")
+    return options
 
 
 def inner_width(width):
