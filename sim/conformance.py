@@ -66,6 +66,7 @@ def check_build(build, *, jobs, seed, modes=tuple(MODES), simulator=None):
     sim = simulator or Simulator(build)
     for mode in modes:
         receipts = sim.run(works, seed=seed, **MODES[mode])
+        _check_causes(build, receipts, mode)
         for index, (work, want, receipt) in enumerate(zip(works, wants, receipts, strict=True)):
             where = f"{build!r}, {mode}, job {index}: {work.job!r}"
             _check_values(build, work.job, want, receipt, where, seen)
@@ -103,6 +104,14 @@ def _check_counters(build, job, receipt, mode, index, where):
             raise Mismatch(f"{where}: {receipt.cycles} cycles, closed form {want}; stalls {stalls}")
         if done["cycles"] != build.cycles(job):
             raise Mismatch(f"{where}: done counts {done['cycles']} cycles, closed form {build.cycles(job)}")
+
+
+def _check_causes(build, receipts, mode):
+    """Idle sources stall operands alone, refusing sinks buffers and results alone, and each of these at least once."""
+    total = {cause: sum(receipt.done[cause] for receipt in receipts) for cause in ("stall_i", "stall_x", "stall_o")}
+    caused = {"idle_source": {"stall_i"}, "stalling_sink": {"stall_x", "stall_o"}}.get(mode)
+    if caused is not None and {cause for cause, cycles in total.items() if cycles} != caused:
+        raise Mismatch(f"{build!r}, {mode}: only {', '.join(sorted(caused))} should have counted, counted {total}")
 
 
 def _check_illegal(build, sim, works, wants, seed, seen):

@@ -201,8 +201,11 @@ class TernaryEngine(EngineSpec):
     def draw_job(self, rng):
         k, n, m = (_draw(rng, most, lanes) for most, lanes in ((self.max_k, self.lanes), (self.max_n, self.rows), (self.max_m, 1)))
         requantise = self.requantise and bool(rng.integers(2))
+        # Powers of two with a short shift make ties; general multipliers make the rest.
+        multiplier, shift = (1 << int(rng.integers(4)), int(rng.integers(8))) if rng.integers(2) else (
+            int(rng.integers(1, 1 << 16)), int(rng.integers(8, 28)))
         return self.job(k=k, n=n, m=m, last=bool(rng.integers(4)), tag=int(rng.integers(256)), requantise=requantise,
-                        multiplier=int(rng.integers(1, 1 << 16)), shift=int(rng.integers(12, 32)))
+                        multiplier=multiplier, shift=shift)
 
     def illegal_values(self):
         most = (1 << 17) - 1, (1 << 21) - 1, 63
