@@ -14,6 +14,8 @@ class TernaryLinear:
     kind = "ternary"
     """Of the weights, as ``models.graph`` says it."""
     engine = "ternary_engine"
+    takes = "ternary weights: TQ1_0, TQ2_0 or I2_S in GGUF, packed BitNet in safetensors"
+    """For messages."""
 
     @staticmethod
     def most(build):

@@ -7,7 +7,7 @@ __all__ = ["GoldenDevice"]
 
 
 class GoldenDevice(Device):
-    """Results by ``models.golden``, cycles by ``models.spec`` (basis ``exact``). Weights are unpacked when first used."""
+    """NumPy from the definition, cycles from the closed form (basis ``exact``). Weights are unpacked when first used."""
 
     basis = "exact"
 

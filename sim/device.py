@@ -8,7 +8,7 @@ __all__ = ["SimDevice"]
 
 
 class SimDevice(Device):
-    """The Verilog of ``build`` in the compiled harness (basis ``rtl``), one job at a time.
+    """The simulated gates: values and cycles (basis ``rtl``) from the Verilog of ``build``, one job at a time.
 
     ``opt`` and ``waves`` as :class:`~sparseloom.sim.runner.Simulator` takes them; ``stall``, ``idle``, ``seed`` as its ``run``.
     """

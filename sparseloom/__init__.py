@@ -11,18 +11,21 @@
 
 import importlib
 
-__all__ = ["DEVICES", "Plan", "Runtime", "TernaryEngine", "compile_graph", "device", "load_model", "load_plan", "place", "save_plan"]
+__all__ = [
+    "DEVICES", "Plan", "Runtime", "TernaryEngine",
+    "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
+]
 
 DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "SimDevice")}
 """Device classes (module, name) by the name of the device."""
 
-# Found on first use: `import sparseloom` costs nothing and needs no package that the work at hand does not need.
+# Found on first use: `import sparseloom` needs no package that the work at hand does not need.
 _API = {
     "Plan": ("host.plan", "Plan"),
     "Runtime": ("host.runtime", "Runtime"),
     "TernaryEngine": ("models.spec.ternary", "TernaryEngine"),
     "compile_graph": ("host.compiler", "compile_graph"),
-    "load_model": ("models.importers", "load"),
+    "load_model": ("models.importers.load", "load"),
     "load_plan": ("host.container", "load_plan"),
     "place": ("host.compiler", "place"),
     "save_plan": ("host.container", "save_plan"),
@@ -44,7 +47,7 @@ def _found(module, name):
 
 
 def device(name, build, **options):
-    """A device that runs plans made for ``build``: ``golden`` (NumPy, cycles by the closed form) or ``sim`` (the simulated gates).
+    """A device that runs plans made for ``build``: ``golden`` (NumPy, cycles by the closed form) or ``sim`` (simulated gates).
 
     ``options`` as the device's class takes them. ValueError for another name; MissingTool where ``sim`` lacks a program.
     """

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["PLOT_FORMATS", "PlotOption", "useful_fraction_plot", "write_figure"]
+__all__ = ["PLOT_FORMATS", "PlotOption", "cycles_plot", "useful_fraction_plot", "write_figure"]
 
 PlotOption = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw a picture (.png, .svg or .pdf).")]
 
@@ -48,4 +48,18 @@ def useful_fraction_plot(path, build, job):
              title=f"{build.name}: closed form (basis: exact)")
     axes.grid(alpha=0.3)
     axes.legend()
+    write_figure(path, figure)
+
+
+def cycles_plot(path, title, cycles):
+    """Bars of the closed-form cycles (dict from name to cycles of one token), the first at the top."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 1.2 + 0.3 * len(cycles)), layout="constrained")
+    axes = figure.add_subplot()
+    bars = axes.barh(list(cycles), list(cycles.values()))
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.set(xlabel="cycles a token, all layers of the name together (basis: exact)", title=title)
     write_figure(path, figure)

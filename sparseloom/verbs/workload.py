@@ -10,7 +10,7 @@ from .common import construct, parse_pairs
 
 __all__ = [
     "BoardOption", "ClockOption", "EngineArgument",
-    "board_of", "build_of", "check_output", "described", "fractions", "job_of",
+    "board_of", "build_of", "check_output", "described", "fractions", "job_of", "model_path",
 ]
 
 EngineArgument = Annotated[str, typer.Argument(metavar="ENGINE", help="An engine's name; `sparseloom list` shows them.")]
@@ -66,6 +66,13 @@ def described(build):
     from sparseloom.host.plan import build_digest
 
     return {"engine": build.name, **dataclasses.asdict(build), "digest": build_digest(build)}
+
+
+def model_path(name):
+    """The file of a model that ships, by its name, or ``name`` itself as a path."""
+    from sparseloom.models.zoo.registry import MODELS
+
+    return MODELS[name].path if name in MODELS else name
 
 
 def fractions(build, job, cycles):

@@ -1,0 +1,118 @@
+"""``sparseloom check``: what of a model maps to an engine, what does not, and why, before anything is built."""
+
+import re
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from .common import CheckFailed, JsonOption, SetOption, emit
+from .plots import PLOT_FORMATS, PlotOption, cycles_plot
+from .workload import BoardOption, ClockOption, board_of, build_of, check_output, described, model_path
+
+__all__ = ["check"]
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model file or folder, or a name of `sparseloom list`.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="The engine to map to.")]
+ScaleOption = Annotated[str | None, typer.Option(help="BitNet scales of a file that does not tell: divide or multiply.")]
+I2sOption = Annotated[str | None, typer.Option("--i2-s", help="Where I2_S tensors were written: x86.")]
+
+
+def check(
+    model: ModelArgument,
+    engine: EngineOption = "ternary_engine",
+    settings: SetOption = [],  # noqa: B006 -- typer copies it
+    scale_convention: ScaleOption = None,
+    i2_s: I2sOption = None,
+    board: BoardOption = None,
+    clock: ClockOption = None,
+    plot: PlotOption = None,
+    json: JsonOption = False,
+):
+    """Tell which layers of a model an engine takes, with its cycles for one token, and why it does not take the others.
+
+    Only shapes and formats are read, no weights. Exits with 1 if a matrix product has no engine. --plot draws the cycles by
+    layer.
+
+    \b
+    Example:
+      sparseloom check kjv-matmulfree --set rows=16 --set lanes=20 --board kv260
+    """
+    from sparseloom.host.compiler import outline, place
+    from sparseloom.host.families import family_of
+    from sparseloom.models.importers.load import load, row_of
+
+    where = board_of(board, clock)
+    check_output(plot, "--plot", PLOT_FORMATS)
+    build = build_of(engine, settings)
+    graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s)
+    plan, rows, beats = outline(graph, build), [], Counter()
+    for placed in place(graph, build):
+        row = row_of(placed.layer) | {"runs_on": placed.where, "reason": placed.reason}
+        if placed.where == "engine":
+            beats.update(plan.beats(placed.layer.name, 1))
+            row |= {"jobs": len(plan.tiles(placed.layer.name)), "beats": plan.beats(placed.layer.name, 1),
+                    "cycles": plan.cycles(placed.layer.name, 1)}
+        rows.append(row)
+    count = Counter(row["runs_on"] for row in rows)
+    taken = [row for row in rows if row["runs_on"] == "engine"]
+    cycles = sum(row["cycles"] for row in taken)
+    stream_bytes = sum(beats[stream.name] * stream.record.bytes for stream in build.inputs)
+    result = {
+        "engine_layers": count["engine"],
+        "host_layers": count["host"],
+        "unsupported_layers": count["unsupported"],
+        "engine_weights": sum(row["shape"][0] * row["shape"][1] for row in taken),
+        "stream_bytes_per_token": stream_bytes,
+        "cycles_per_token": cycles,
+        "beats_per_token": dict(beats),
+        "layers": rows,
+        "model": {"name": graph.name, "source": graph.source},
+        "build": described(build),
+    }
+    result["basis"] = {name: "exact" for name, value in result.items() if isinstance(value, int)}
+    if where and cycles:
+        result["tokens_per_second"] = 1 / where.seconds(cycles, stream_bytes)
+        result["basis"]["tokens_per_second"] = "assumed"
+        result["board"] = {"name": where.name, "clock": vars(where.clock), "bandwidth": vars(where.bandwidth)}
+    if count["unsupported"]:
+        result["hint"] = f"{build.name} takes {family_of(build).takes}"
+    if plot:
+        cycles_plot(plot, f"{graph.name} on {build.name}", {name: row["cycles"] * times for name, times, row in _grouped(taken)})
+    emit(result, json, lambda: _report(result))
+    if count["unsupported"]:
+        matrices = count["unsupported"] + count["engine"]
+        raise CheckFailed(f"{count['unsupported']} of {matrices} matrix products have no engine: {result['hint']}")
+
+
+def _grouped(rows):
+    """``(name, number, row)`` of rows that differ in the numbers within their names alone."""
+    groups = {}
+    for row in rows:
+        same = {key: value for key, value in row.items() if key != "name"}
+        groups.setdefault((re.sub(r"\d+", "*", row["name"]), repr(same)), []).append(row)
+    return [(name if len(group) > 1 else group[0]["name"], len(group), group[0]) for (name, _), group in groups.items()]
+
+
+def _report(result):
+    from rich.console import Group
+    from rich.table import Table
+
+    layers = Table(box=None, pad_edge=False)
+    for title in ("layer", "number", "shape", "format", "cycles", "runs on"):
+        layers.add_column(title, justify="right" if title in ("number", "shape", "cycles") else "left", overflow="fold")
+    rows = result["layers"]
+    for name, times, row in _grouped([row for row in rows if row["runs_on"] != "host"]):
+        engine = row["runs_on"] == "engine"
+        shape, cycles = " x ".join(map(str, row["shape"])), f"{row['cycles']:,}" if engine else ""
+        place = "engine" if engine else f"nothing: {row['reason']}"
+        layers.add_row(name, str(times), shape, row["format"], cycles, place, style="green" if engine else "red")
+    on_host = Counter((row["op"], row["format"], row["reason"]) for row in rows if row["runs_on"] == "host")
+    for (op, form, reason), times in on_host.items():
+        layers.add_row(f"({op})", str(times), "", form, "", f"host: {reason}", style="dim")
+    totals = Table("", "", "basis", box=None, pad_edge=False)
+    totals.columns[1].justify = "right"
+    for name, basis in result["basis"].items():
+        value = result[name]
+        totals.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.1f}", basis)
+    return Group(layers, "", totals)
