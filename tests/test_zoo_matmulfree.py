@@ -123,6 +123,12 @@ def test_one_chunk_equals_token_by_token(cuts):
     np.testing.assert_allclose(last, state, rtol=1e-6, atol=1e-9)
 
 
+def test_the_hook_sees_every_layer_once_in_order():
+    model, seen = tiny(2), []
+    model.step(IDS, model.state(), lambda name, codes: seen.append(name) or model.product(name, codes))
+    assert seen == list(model.layers) and len(seen) == 6 * CONFIG["layers"] + 1
+
+
 def test_the_hook_decides_the_products():
     model = tiny(2)
     zero = model.forward(IDS, matmul=lambda name, codes: np.zeros((len(codes), model.layers[name].n), np.int32))

@@ -99,8 +99,9 @@ class MatmulFreeLM:
         for number, bound in enumerate(self.bounds):
             at = f"layers.{number}"
             y = rms_norm(x, gain[f"{at}.attn_norm.weight"])
+            i = swish(self._bit_linear(f"{at}.attn.i_proj", y, matmul))
             f = bound + (1 - bound) * sigmoid(self._bit_linear(f"{at}.attn.f_proj", y, matmul))
-            i = swish(self._bit_linear(f"{at}.attn.i_proj", y, matmul)) * (1 - f)
+            i = i * (1 - f)
             g = rms_norm(self._bit_linear(f"{at}.attn.g_proj", y, matmul), gain[f"{at}.attn.g_norm.weight"])
             h, last = np.empty_like(i), state[number]
             for t in range(len(i)):
