@@ -43,7 +43,7 @@ def test_inner_width_by_the_published_rule(width, inner):
 def test_the_recipe_is_the_runs_that_were_made(root):
     results = json.loads((root / "models/zoo/checkpoints/kjv-matmulfree.results.json").read_text())
     made = {run["name"]: run for run in results["runs"]}
-    lines = (root / "models/zoo/recipe.txt").read_text().splitlines()
+    lines = (root / "models/zoo/checkpoints/kjv-matmulfree.recipe.txt").read_text().splitlines()
     assert len(lines) == len(made) > 50
     for line in lines:
         options = parse(["--out", "runs", *line.split()])

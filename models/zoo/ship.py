@@ -75,11 +75,11 @@ def ship(runs, folder, text, tokenizer_bytes, target):
               "float": {"run": chosen["float"]["name"], **{name: chosen["float"][name] for name in ("validation", "test")}},
               "bigram": baseline(data, splits, best["config"]["vocabulary"])}
     write_checkpoint(target, tensors, metadata | {"perplexity": scores})  # again, with what was measured on it
-    files = {path.name: digest(path.read_bytes()) for path in sorted(target.parent.glob(f"{target.stem}.*"))
-             if path.suffix != ".json" or "tokenizer" in path.name}
+    files = [target, tokenizer_path, target.with_suffix(".heldout.txt")]
     return {
         "scores": scores, "heldout_slice": score(model.nll(start), start, slice_), "recipe": recipe,
-        "recipe_sha256": digest(recipe), "ternary_weights": sum(w.trits.size for w in model.layers.values()), "sha256": files,
+        "recipe_sha256": digest(recipe), "ternary_weights": sum(w.trits.size for w in model.layers.values()),
+        "sha256": {path.name: digest(path.read_bytes()) for path in files},
         "torch": best["torch"], "trained_on": best["device"],
         "curves": {kind: run["curve"] for kind, run in chosen.items()},
         "runs": [{key: run[key] for key in ("name", "weights", "config", "options", "seconds")}

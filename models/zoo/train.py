@@ -1,7 +1,7 @@
 """Trains one MatMul-free language model on the King James text: ``python -m sparseloom.models.zoo.train --help``.
 
 Writes ``NAME.json`` (options, loss curve, held-out perplexity) and, for a ternary model, ``NAME.safetensors`` (the
-packed weights at the best validation loss). ``recipe.txt`` lists the runs behind the checkpoint that ships and
+packed weights at the best validation loss). ``checkpoints/*.recipe.txt`` lists the runs behind the checkpoint that ships and
 ``python -m sparseloom.models.zoo.ship`` chooses among them. Needs PyTorch, which nothing else in the package needs.
 """
 
