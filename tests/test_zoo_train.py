@@ -72,7 +72,6 @@ def test_ship_chooses_by_validation_and_measures_again(tmp_path, capsys):
     make_runs(tmp_path)
     (tmp_path / "text.txt").write_text(TEXT)
     target = tmp_path / "new" / "m.safetensors"
-    target.parent.mkdir()
     assert ship.main([str(tmp_path), "--text", str(tmp_path / "text.txt"), "--to", str(target)]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert (scores["ternary"]["run"], scores["float"]["run"]) == ("b", "d")

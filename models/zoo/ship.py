@@ -58,6 +58,7 @@ def ship(runs, folder, text, tokenizer_bytes, target):
     chosen = {kind: next(run for run in runs if run["weights"] == kind) for kind in ("ternary", "float")}
     best = chosen["ternary"]
     tokenizer_path = target.with_suffix(".tokenizer.json")
+    target.parent.mkdir(parents=True, exist_ok=True)
     tokenizer_path.write_bytes(tokenizer_bytes)
     splits, tokenizer = split(text), load_tokenizer(tokenizer_path)
     data = streams(tokenizer, splits)
