@@ -7,7 +7,7 @@ from sparseloom.sim.conformance import check_build
 from sparseloom.sim.mutants import Mutant, verdict
 
 TREE = TernaryEngine(rows=2, lanes=10, datapath="tree", max_k=24, max_n=60, max_m=3, requantise=True, statistics=True, result_lanes=1)
-TABLE = TernaryEngine(rows=2, lanes=10, datapath="table", max_k=24, max_n=40, max_m=2, requantise=True, statistics=True)
+TABLE = TernaryEngine(rows=2, lanes=5, datapath="table", max_k=24, max_n=40, max_m=2, requantise=True, statistics=True)
 
 MUTANTS = [
     (TREE, Mutant("subtracts where it should add", "hdl.common.adder_tree", "add = Value.cast(a), Value.cast(b), ~Cat(subtract)",
@@ -51,7 +51,9 @@ MUTANTS = [
 
 def check(build):
     from sparseloom.sim.pysim import PySimulator
-    check_build(build, jobs=10, seed=3, modes=("free", "stalling_sink", "both"), simulator=PySimulator(build))
+    simulator = PySimulator(build)
+    check_build(build, jobs=8, seed=3, modes=("free", "stalling_sink", "both"), simulator=simulator)
+    check_build(build, jobs=12, seed=4, modes=("free",), simulator=simulator)
 
 
 @pytest.mark.parametrize("build", [TREE, TABLE], ids=lambda build: build.datapath)
