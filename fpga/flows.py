@@ -2,7 +2,10 @@
 
 import re
 from functools import cache
+from inspect import getdoc
 from pathlib import Path
+
+from ..models.formats import ternary_stream
 
 __all__ = ["flow_files", "read_template", "render"]
 
@@ -26,6 +29,9 @@ TEMPLATES = {
     "{name}.core": "kernel.core",
     "README.md": "README.md",
 }
+
+# What says how operands become bytes, by engine: each one's documentation goes into the kernel's.
+_FORMATS = {"ternary_engine": (ternary_stream, ternary_stream.pack_weights, ternary_stream.pack_activations)}
 
 _FOLDER = Path(__file__).parent / "templates"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -62,6 +68,7 @@ def _values(spec, design, regmap, version, count):
         "stream_names": ", ".join(f"``{channel.name}``" for channel in channels),
         "stream_rows": "\n".join(f"| `{c.prefix}` | {c.doc} | {c.record.bytes} | {c.stride} | {c.beats} |" for c in channels),
         "records": "\n".join(f"- `{c.prefix}`: " + ", ".join(map(_field, c.record.fields)) for c in channels),
+        "formats": "\n\n".join(getdoc(thing) for thing in _FORMATS.get(build.name, ())),
         "endpoints": "\n".join(_endpoint(channel) for channel in channels),
         "connections": "\n".join(f"            {_direction(port)}_{port.name}={_signal(port, channels)},"
                                  for port in design.ports if port.name not in ("aclk", "aresetn", "irq")),

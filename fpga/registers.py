@@ -19,10 +19,10 @@ def register_markdown(regmap, name):
     lines = [
         f"# Registers of {name}", "",
         f"{len(regmap.registers)} words of {WORD_BITS} bits, little-endian, at byte offsets from a base aligned to",
-        f"{1 << regmap.addr_width} bytes. An address that is no multiple of 4, and a write to a word that cannot be written, is",
-        "answered with SLVERR; an address without a register with DECERR; both set ERROR.bad_access. Everything else is answered",
-        "with OKAY, a refused GO or POP too: it sets its bit of ERROR instead, because many processors cannot recover from a",
-        "failed write. Byte strobes are honoured.", "",
+        f"{1 << regmap.addr_width} bytes. A write to a word that cannot be written is answered with SLVERR, an address without",
+        "a register with DECERR; both set ERROR.bad_access. Everything else is answered with OKAY, a refused GO or POP too: it",
+        "sets its bit of ERROR instead, because many processors cannot recover from a failed write. Byte strobes are honoured,",
+        "the two low bits of an address are not looked at.", "",
         "Accesses: " + "; ".join(f"*{name}*: {text}" for name, text in ACCESSES.items()) + ".", "",
         "| offset | name | access | bits | field | meaning |", "|---|---|---|---|---|---|",
     ]

@@ -352,7 +352,7 @@ def test_registers(stall):
             if register is None or register.access in ("constant", "read"):
                 assert await bench.write_at(offset, 0xFFFFFFFF) == (SLVERR if register else DECERR)
                 assert await bench.read_at(offset) == (value, resp)
-            assert (await bench.read_at(offset + 1))[1] == await bench.write_at(offset + 2, 0xFFFFFFFF) == SLVERR
+            assert await bench.read_at(offset + 1 + offset // 4 % 3) == (value, resp), "the low address bits do not count"
         for register in regmap.registers:
             if register.access == "read_write" and register.name != "CONTROL":
                 kept = 0
@@ -360,7 +360,7 @@ def test_registers(stall):
                     value = int(bench.rng.integers(1 << 32))
                     lanes = sum(255 << 8 * byte for byte in range(4) if strobe >> byte & 1)
                     kept = (kept & ~lanes | value & lanes) & register.mask
-                    assert await bench.write_at(register.offset, value, strobe, order) == OKAY
+                    assert await bench.write_at(register.offset + strobe % 4, value, strobe, order) == OKAY
                     assert await bench.read(register.name) == kept
 
     Bench(KernelSpec(build=BUILD), stall, seed=5).run(test, 5 * LIMIT)
@@ -435,7 +435,7 @@ def test_packet_errors():
 # A fault each: file of hdl/bus, text that occurs once, what stands there instead.
 MUTANTS = {
     "TLAST dropped": ("axi_stream", "last = self.i.payload.last & (beats == 1)", "last = self.i.payload.last & 0"),
-    "BRESP stuck at OKAY": ("axi_lite", "self.s_axi_bresp.eq(write_resp)", "self.s_axi_bresp.eq(0)"),
+    "BRESP stuck at OKAY": ("axi_lite", "self.s_axi_bresp.eq(access.write_resp)", "self.s_axi_bresp.eq(0)"),
     "buffer address off by one": ("loaded_buffer", "Cat(half, self.x.addr)", "Cat(half, self.x.addr + 1)"),
     "buffer halves swapped never": ("loaded_buffer", "half.eq(~half)", "half.eq(half)"),
     "last result lost": ("last_marker", "self.held & (last | self.i.valid)", "self.held & self.i.valid"),

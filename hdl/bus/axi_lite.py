@@ -54,8 +54,8 @@ class AxiLite(Component):
     """*Behaviour*: a write is done when its address and its data have both arrived, in either order or together; reads are
     independent of writes.
 
-    An address that is no multiple of 4 gets SLVERR and touches nothing; every other response is the register bank's. AxPROT is
-    ignored.
+    The two low bits of an address are not looked at: WSTRB says which bytes of the word are written, and a read answers with
+    the whole word, so that a processor's accesses to single bytes work. AxPROT is ignored.
     *Members*: the five channels as ``s_axi_*``; ``access``, an :class:`AccessPort`; ``refused``, high with a response other
     than OKAY.
     *Latency*: response valid 2 cycles after the last of AW and W, or after AR, was accepted. *Handshake*: every output leaves
@@ -83,30 +83,24 @@ class AxiLite(Component):
             m.d.sync += [ar.eq(self.s_axi_araddr), ar_held.eq(1)]
 
         write, read = Signal(), Signal()
-        write_aligned, read_aligned = (~address[:_ALIGN_BITS].any() for address in (aw, ar))
-        write_resp, read_resp = Signal(2), Signal(2)
         m.d.comb += [
             write.eq(aw_held & w_held & (~self.s_axi_bvalid | self.s_axi_bready)),
             read.eq(ar_held & (~self.s_axi_rvalid | self.s_axi_rready)),
-            access.write.eq(write & write_aligned), access.write_addr.eq(aw[_ALIGN_BITS:]), access.write_data.eq(data),
+            access.write.eq(write), access.write_addr.eq(aw[_ALIGN_BITS:]), access.write_data.eq(data),
             *(access.write_mask[8 * byte:8 * byte + 8].eq(strobe[byte].replicate(8)) for byte in range(_BYTES)),
-            access.read.eq(read & read_aligned), access.read_addr.eq(ar[_ALIGN_BITS:]),
-            write_resp.eq(Resp.SLVERR), read_resp.eq(Resp.SLVERR),
+            access.read.eq(read), access.read_addr.eq(ar[_ALIGN_BITS:]),
+            self.refused.eq((write & (access.write_resp != Resp.OKAY)) | (read & (access.read_resp != Resp.OKAY))),
         ]
-        with m.If(write_aligned):
-            m.d.comb += write_resp.eq(access.write_resp)
-        with m.If(read_aligned):
-            m.d.comb += read_resp.eq(access.read_resp)
-        m.d.comb += self.refused.eq((write & (write_resp != Resp.OKAY)) | (read & (read_resp != Resp.OKAY)))
 
         with m.If(self.s_axi_bready):
             m.d.sync += self.s_axi_bvalid.eq(0)
         with m.If(write):
-            m.d.sync += [self.s_axi_bvalid.eq(1), self.s_axi_bresp.eq(write_resp), aw_held.eq(0), w_held.eq(0)]
+            m.d.sync += [self.s_axi_bvalid.eq(1), self.s_axi_bresp.eq(access.write_resp), aw_held.eq(0), w_held.eq(0)]
         with m.If(self.s_axi_rready):
             m.d.sync += self.s_axi_rvalid.eq(0)
         with m.If(read):
-            m.d.sync += [self.s_axi_rvalid.eq(1), self.s_axi_rresp.eq(read_resp), ar_held.eq(0), self.s_axi_rdata.eq(0)]
-            with m.If(read_aligned):
-                m.d.sync += self.s_axi_rdata.eq(access.read_data)
+            m.d.sync += [
+                self.s_axi_rvalid.eq(1), self.s_axi_rresp.eq(access.read_resp), self.s_axi_rdata.eq(access.read_data),
+                ar_held.eq(0),
+            ]
         return m

@@ -15,7 +15,7 @@ BusOption = Annotated[list[str], typer.Option("--bus", metavar="STREAM=BYTES", h
 
 def generate(
     engine: EngineArgument,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to make; it must be empty or absent.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to make, empty or absent.")],
     settings: SetOption = [],  # noqa: B006 -- typer copies it
     bus: BusOption = [],  # noqa: B006
     queue: Annotated[int, typer.Option("--queue", help="Jobs that wait in the kernel, a power of two.")] = 4,
