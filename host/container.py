@@ -21,14 +21,14 @@ _KEY = "sparseloom_plan"
 
 def save_plan(plan, path):
     """Write a packed plan, all or nothing."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     path = Path(path)
     about = {"format": FORMAT, "engine": plan.build.name, "build": asdict(plan.build), "digest": plan.digest,
              "checksum": _checksum(plan.stored), "layers": [asdict(layer) for layer in plan.layers.values()]}
     part = path.with_name(path.name + ".part")
     try:
-        save_file(plan.stored, str(part), {_KEY: json.dumps(about, sort_keys=True)})
+        part.write_bytes(save(plan.stored, {_KEY: json.dumps(about, sort_keys=True)}))
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -42,7 +42,7 @@ def load_plan(path):
         form, digest, checksum = about["format"], about["digest"], about["checksum"]
         build = ENGINES[about["engine"]](**about["build"])
         layers = [LayerPlan(**layer) for layer in about["layers"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, "metadata", "describe a plan", f"{type(error).__name__}: {error}") from None
     plan = Plan(build, {layer.name: layer for layer in layers}, stored, str(path))
     claims = {"format": (form, FORMAT), "digest": (digest, plan.digest), "checksum": (checksum, _checksum(stored))}
@@ -62,7 +62,7 @@ def _read(path):
             if text is None:
                 raise InputError(path, "metadata", f"hold {_KEY}", sorted(file.metadata() or {}))
             return text, {name: file.get_tensor(name) for name in file.keys()}
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(path, "file", "be safetensors that hold a plan", str(error)) from None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .container import load_plan
 from .device import Receipt
+from .plan import Plan
 
 __all__ = ["Call", "Runtime"]
 
@@ -27,7 +28,7 @@ class Runtime:
 
     def __init__(self, device, plan):
         self.device = device
-        self.plan = plan if hasattr(plan, "layers") else load_plan(plan)
+        self.plan = plan if isinstance(plan, Plan) else load_plan(plan)
         self.calls = []
         device.load(self.plan)
 
