@@ -29,7 +29,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Design:
-    """Synthesisable Verilog of one top module ``name`` and everything below it; clock ``clk``, synchronous active-high reset ``rst``."""
+    """Synthesisable Verilog of the top module ``name`` and all below it; clock ``clk``, synchronous active-high reset ``rst``."""
 
     name: str
     verilog: str
@@ -55,7 +55,7 @@ def export(component, name):
 
     A port's name is its path in the signature joined by single underscores; a struct is one vector, its first field in the least
     significant bits. The text depends on the component and the tools' versions alone: same bytes in every process, no file names.
-    Raises ValueError if ``name`` is no plain identifier or two paths join to one name. (Double underscores mean something to Verilator.)
+    Raises ValueError if ``name`` is no plain identifier (Verilator mistakes double underscores) or two paths join to one.
     """
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or "__" in name:
         raise ValueError(f"name must be a Verilog identifier without a double underscore, got {name!r}")
@@ -89,5 +89,5 @@ def _plain_modules(text, top):
         taken.add(plain)
         names[escaped] = plain
     # A module name stands after "module" or at the start of an instance's line; signals with the same text stay as they are.
-    return re.sub(r"^(\s*(?:module )?)\\(\S+) ", lambda found: found[1] + names[found[2]] + " " if found[2] in names else found[0],
-                  text, flags=re.MULTILINE)
+    return re.sub(r"^(\s*(?:module )?)\\(\S+) ",
+                  lambda found: f"{found[1]}{names[found[2]]} " if found[2] in names else found[0], text, flags=re.MULTILINE)

@@ -11,7 +11,7 @@ from .cache import cached, digest, source_digest
 from .glue import glue
 from .tools import compiler, compiler_version, cpu_model, has_headers, run_tool, verilator_root, verilator_version
 
-__all__ = ["OPTIMISATIONS", "design_of", "library", "verilate"]
+__all__ = ["OPTIMISATIONS", "TRACES", "compile_cxx", "compile_model", "design_of", "library", "objects_of", "verilate"]
 
 OPTIMISATIONS = {"quick": ("-O1",), "fast": ("-O3", "-march=native")}
 """Compiler flags by the name of an option: ``quick`` to compile, for tests; ``fast`` to run, for millions of cycles."""
@@ -52,15 +52,7 @@ def library(build, *, design=None, opt="quick", trace=None):
         model = folder / "model"
         verilate(design, model, ("--trace-" + trace,) if trace else ())
         (model / "glue.cpp").write_text(tie)
-        sources = sorted(path for path in model.glob("*.cpp"))
-        objects = []
-        # Two compilations in all: what runs each cycle, and what runs once (constructors, waveform declarations).
-        for name, slow, level in (("hot", False, ()), ("cold", True, ("-O0",))):
-            parts = [path.name for path in sources if ("Slow" in path.name) == slow]
-            (model / f"{name}.cc").write_text("".join(f'#include "{part}"\n' for part in parts))
-            objects.append(model / f"{name}.o")
-            _compile(model / f"{name}.cc", objects[-1], (*flags, *level))
-        objects += sorted(runtime.glob("*.o"))
+        objects = [*compile_model(model, flags), *sorted(runtime.glob("*.o"))]
         links = ("-lz", "-llz4") if trace == "fst" else ()
         run_tool([*compiler(), "-shared", "-o", folder / "sim.so", *objects, *links, "-lpthread"], purpose="link the simulation")
         shutil.rmtree(model)
@@ -78,13 +70,25 @@ def verilate(design, folder, extra=()):
               "--Mdir", ".", "design.v"], cwd=folder, purpose=f"translate {design.name}")
 
 
+def compile_model(folder, flags):
+    """Compile all C++ in ``folder`` to two object files, what runs each cycle and what runs once; returns both."""
+    sources, objects = sorted(folder.glob("*.cpp")), []
+    for name, slow, level in (("hot", False, ()), ("cold", True, ("-O0",))):
+        parts = [path.name for path in sources if ("Slow" in path.name) == slow]
+        (folder / f"{name}.cc").write_text("".join(f'#include "{part}"\n' for part in parts))
+        objects.append(folder / f"{name}.o")
+        compile_cxx(folder / f"{name}.cc", objects[-1], (*flags, *level))
+    return objects
+
+
 def _trace_flags(trace):
     if trace is None:
         return ()
     check_choice("trace", trace, TRACES)
     headers = TRACES[trace]
     if headers and not has_headers(*headers):
-        raise MissingTool(" or ".join(headers), "write FST waveforms (VCD needs neither)", "sudo apt-get install liblz4-dev zlib1g-dev")
+        raise MissingTool(" or ".join(headers), "write FST waveforms (VCD needs neither)",
+                          "sudo apt-get install liblz4-dev zlib1g-dev")
     return (f"-DVM_TRACE=1 -DVM_TRACE_{trace.upper()}=1".split())
 
 
@@ -94,17 +98,23 @@ def _runtime(flags, trace):
     sources = [include / "verilated.cpp", include / "verilated_threads.cpp", _HERE / "harness.cpp"]
     if trace:
         sources.append(include / f"verilated_{trace}_c.cpp")
+    return objects_of(sources, flags, own=[_HERE / name for name in ("harness.cpp", "harness.h", "memory.h")])
 
+
+def objects_of(sources, flags, own=()):
+    """Folder of the object files of C++ ``sources`` that come with the tools, or are ``own`` files and so part of the key."""
     def make(folder):
         for source in sources:
-            _compile(source, folder / f"{source.stem}.o", flags)
+            compile_cxx(source, folder / f"{source.stem}.o", flags)
 
-    harness = [(_HERE / name).read_bytes() for name in ("harness.cpp", "harness.h", "memory.h")]
     native = cpu_model() if "-march=native" in flags else ""
-    return cached("runtime", digest(*harness, *flags, verilator_version(), *compiler(), compiler_version(), native), make)
+    key = digest(*(path.name for path in sources), *(path.read_bytes() for path in own), *flags, verilator_version(), *compiler(),
+                 compiler_version(), native)
+    return cached("runtime", key, make)
 
 
-def _compile(source, target, flags):
+def compile_cxx(source, target, flags):
+    """Compile one file, with Verilator's headers and the harness's within reach."""
     include = verilator_root() / "include"
-    run_tool([*compiler(), *flags, "-I", include, "-I", include / "vltstd", "-I", _HERE, "-I", source.parent, "-c", source, "-o", target],
-             purpose=f"compile {source.name}")
+    reach = [f"-I{folder}" for folder in (include, include / "vltstd", _HERE, source.parent)]
+    run_tool([*compiler(), *flags, *reach, "-c", source, "-o", target], purpose=f"compile {source.name}")

@@ -51,7 +51,7 @@ def source_digest(*packages):
 def cached(kind, key, make):
     """The folder of ``key`` among the things of ``kind``; if absent, ``make(folder)`` fills it first.
 
-    ``make`` works in a temporary folder that takes its place only when it returns, so that a failure or a kill leaves nothing behind.
+    ``make`` works in a temporary folder that takes its place only when it returns: a failure leaves nothing behind.
     Of several processes that want the same key one makes it and the others wait.
     """
     folder = cache_folder() / kind / key

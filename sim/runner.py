@@ -42,7 +42,7 @@ class Work:
 @dataclass(frozen=True)
 class Receipt:
     """What came of a job. ``outputs``: beats by stream, uint8 [beats, record bytes]; ``done``: the decoded completion record;
-    ``cycles``: clock edges after the job's acceptance (back to back: after the previous job's ``done``) through that of ``done``."""
+    ``cycles``: clock edges after the job's acceptance (back to back: the previous job's ``done``) through that of ``done``."""
 
     outputs: dict
     done: dict
@@ -57,8 +57,8 @@ class _Run(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("jobs", "operands", "buffers", "results")),
-        *((name, ctypes.c_void_p) for name in ("source_beats", "source_counts", "words", "word_counts", "sink_beats", "sink_counts",
-                                               "cycles", "latencies")),
+        *((name, ctypes.c_void_p) for name in (
+            "source_beats", "source_counts", "words", "word_counts", "sink_beats", "sink_counts", "cycles", "latencies")),
         ("stall", ctypes.c_double), ("idle", ctypes.c_double), ("seed", ctypes.c_uint64),
         *((name, ctypes.c_int64) for name in ("back_to_back", "quiet_limit", "reset_after")),
         ("trace", ctypes.c_char_p), ("alive", _ALIVE),
@@ -110,8 +110,9 @@ class Simulator:
         One job at a time, the next offered a few cycles after ``done``; with ``back_to_back`` all wait in the queue, and a buffer
         holds a job's words from the first offer of the previous job's ``done`` to that of its own.
         ``memory``: models.spec.memory.Memory by operand stream, asked for the job's beats when it is accepted.
-        ``max_cycles``: cycles without any transfer after which the engine counts as stuck. ``progress(jobs, cycles)`` is called now and then.
-        Raises SimulationError for a stuck engine, an unstable refused payload, too few or too many beats; the gates are reset then.
+        ``max_cycles``: cycles without any transfer after which the engine counts as stuck.
+        ``progress(jobs, cycles)`` is called now and then; what it raises ends the run.
+        Raises SimulationError for a stuck engine, an unstable refused payload, too few or too many beats; resets then.
         """
         return self._run(works, stall, idle, seed, back_to_back, max_cycles, memory or {}, progress, reset_after=-1)
 
@@ -148,6 +149,8 @@ class Simulator:
 
         message = ctypes.create_string_buffer(_MESSAGE_BYTES)
         part = self._waves.with_name(self._waves.name + ".part") if self._waves else None
+        if part:
+            part.touch()  # an unwritable folder is an error before the run, not a silent lack of waves after it
         run = _Run(len(works), len(build.inputs), len(build.buffers), len(build.outputs),
                    *(array.ctypes.data for pair in kept for array in pair), cycles.ctypes.data, latencies.ctypes.data,
                    stall, idle, seed, back_to_back, QUIET_CYCLES if max_cycles is None else max_cycles, reset_after,

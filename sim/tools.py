@@ -11,8 +11,10 @@ from pathlib import Path
 
 from ..models.spec.errors import MissingTool
 
-__all__ = ["ToolFailed", "compiler", "compiler_version", "cpu_model", "has_headers", "run_tool", "tool_environment", "verilator_root",
-           "verilator_version"]
+__all__ = [
+    "ToolFailed", "compiler", "compiler_version", "cpu_model", "has_headers", "run_tool", "tool_environment", "verilator_root",
+    "verilator_version",
+]
 
 _INSTALL_SIM = "pip install 'sparseloom[sim]'"
 _LINES_SHOWN = 12
@@ -71,7 +73,8 @@ def cpu_model():
 def has_headers(*headers):
     """Whether the C++ compiler finds these system headers."""
     text = "".join(f"#include <{header}>\n" for header in headers)
-    return subprocess.run([*compiler(), "-E", "-x", "c++", "-"], input=text, capture_output=True, text=True, check=False).returncode == 0
+    words = [*compiler(), "-E", "-x", "c++", "-"]
+    return subprocess.run(words, input=text, capture_output=True, text=True, check=False).returncode == 0
 
 
 def tool_environment():

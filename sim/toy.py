@@ -1,4 +1,4 @@
-"""The smallest engine that meets the contract: adds a buffer's words to an operand stream. Harnesses and bus models are tested on it."""
+"""The smallest engine that meets the contract: adds a buffer's words to an operand stream. The harness is tested on it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from amaranth.lib.fifo import SyncFIFO
 from ..hdl.common.ports import EngineSignature, layout
 from ..hdl.export import export
 from ..models.formats.engines import Image
-from ..models.spec.engine import Buffer, COUNTERS, EngineSpec, Job, Status, Stream
+from ..models.spec.engine import COUNTERS, Buffer, EngineSpec, Job, Status, Stream
 from ..models.spec.errors import check_int
 from ..models.spec.record import Field, Record
 
@@ -81,7 +81,7 @@ class Toy(EngineSpec):
 
 
 class ToyGates(wiring.Component):
-    """One word at a time: request it, keep it, add it to the operand. Job queue, counters and ``done`` as the contract has them."""
+    """One word at a time: request it, keep it, add it to the operand. Job queue, counters and ``done`` as the contract says."""
 
     def __init__(self, build):
         self.build = build

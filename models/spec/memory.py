@@ -1,4 +1,4 @@
-"""The simplest memory in front of a stream: one channel, in order, a beat a cycle once its latency is over. Twin: ``sim/memory.h``."""
+"""The simplest memory before a stream: one channel, in order, a beat a cycle after its latency. Twin: ``sim/memory.h``."""
 
 from dataclasses import dataclass
 
