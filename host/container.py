@@ -13,7 +13,7 @@ from ..models.spec.errors import InputError
 from .families import family_of
 from .plan import LayerPlan, Plan
 
-__all__ = ["load_plan", "save_plan"]
+__all__ = ["checksum", "load_plan", "save_plan"]
 
 FORMAT = 1
 _KEY = "sparseloom_plan"
@@ -25,7 +25,7 @@ def save_plan(plan, path):
 
     path = Path(path)
     about = {"format": FORMAT, "engine": plan.build.name, "build": asdict(plan.build), "digest": plan.digest,
-             "checksum": _checksum(plan.stored), "layers": [asdict(layer) for layer in plan.layers.values()]}
+             "checksum": checksum(plan), "layers": [asdict(layer) for layer in plan.layers.values()]}
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(save(plan.stored, {_KEY: json.dumps(about, sort_keys=True)}))
@@ -39,13 +39,13 @@ def load_plan(path):
     text, stored = _read(path)
     try:
         about = json.loads(text)
-        form, digest, checksum = about["format"], about["digest"], about["checksum"]
+        form, digest, recorded = about["format"], about["digest"], about["checksum"]
         build = ENGINES[about["engine"]](**about["build"])
         layers = [LayerPlan(**layer) for layer in about["layers"]]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(path, "metadata", "describe a plan", f"{type(error).__name__}: {error}") from None
     plan = Plan(build, {layer.name: layer for layer in layers}, stored, str(path))
-    claims = {"format": (form, FORMAT), "digest": (digest, plan.digest), "checksum": (checksum, _checksum(stored))}
+    claims = {"format": (form, FORMAT), "digest": (digest, plan.digest), "checksum": (recorded, checksum(plan))}
     for name, (found, wanted) in claims.items():
         if found != wanted:
             raise InputError(path, name, f"be {wanted}", found)
@@ -80,9 +80,10 @@ def _check_tiles(plan, path):
                 raise InputError(path, tile.name, f"be uint8 {list(shape)}", found)
 
 
-def _checksum(stored):
-    whole = hashlib.sha256()
-    for name in sorted(stored):
-        whole.update(f"{name} {stored[name].nbytes}\n".encode())
-        whole.update(np.ascontiguousarray(stored[name]).data)
+def checksum(plan):
+    """SHA-256 over the layers and what is stored, in hexadecimal."""
+    whole = hashlib.sha256(json.dumps([asdict(layer) for layer in plan.layers.values()], sort_keys=True).encode())
+    for name in sorted(plan.stored):
+        whole.update(f"{name} {plan.stored[name].nbytes}\n".encode())
+        whole.update(np.ascontiguousarray(plan.stored[name]).data)
     return whole.hexdigest()
