@@ -30,8 +30,10 @@ def requantise(acc, multiplier, shift, low=-128, high=127):
 def statistics(acc):
     """Per token (row of ``acc`` [m, n]): (largest magnitude int64 [m], sum of squares, Python ints [m])."""
     wide = acc.astype(np.int64)
-    squares = np.array([sum(int(v) ** 2 for v in row) for row in wide], object)
-    return np.abs(wide).max(axis=1), squares
+    squares = wide * wide  # below 2**63 for any int32; their sum may not be, so halves are added up apart
+    low, high = (squares & 0xFFFFFFFF).sum(axis=1), (squares >> 32).sum(axis=1)
+    total = np.array([(int(top) << 32) + int(rest) for top, rest in zip(high, low, strict=True)], object)
+    return np.abs(wide).max(axis=1), total
 
 
 if numba is None:
