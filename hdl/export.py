@@ -71,9 +71,11 @@ def export(component, name):
     # A signal without bits: Verilog would read [-1:0] as two. Nothing can refer to it.
     text = re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", _plain_modules(text, name), flags=re.MULTILINE)
     # A design without registers has no clock, one without reset values no reset; one that makes its own domain has neither.
-    top = re.search(rf"^module {name} *\(.*?^endmodule", text, re.MULTILINE | re.DOTALL)[0]
+    top = re.search(rf"^module {name} *\(.*?^endmodule", text, re.MULTILINE | re.DOTALL)
+    if top is None:
+        raise ValueError(f"name must not be a word of Verilog's own, got {name!r}")
     domain = [Port(port, "input", 1, role) for port, role in (("clk", "clock"), ("rst", "reset"))
-              if re.search(rf"^\s*input {port};", top, re.MULTILINE)]
+              if re.search(rf"^\s*input {port};", top[0], re.MULTILINE)]
     return Design(name, text, (*domain, *ports))
 
 
