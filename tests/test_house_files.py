@@ -45,7 +45,7 @@ def test_a_planted_trace_is_found(text):
 
 
 def test_lint_is_clean(root):
-    command = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "."]
+    command = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "--output-format", "concise", "."]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
 
