@@ -75,7 +75,12 @@ def write_tree(files, folder, *, force=False):
             (made / path).write_bytes(content)
         if folder.exists():
             os.replace(folder, work / "old")
-        os.replace(made, folder)
+        try:
+            os.replace(made, folder)
+        except BaseException:
+            if (work / "old").exists():
+                os.replace(work / "old", folder)
+            raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
