@@ -49,10 +49,10 @@ def draw_builds(spec, count, seed):
 
 
 def draw_works(build, count, seed):
-    """(works, expected results) of ``count`` random jobs."""
+    """(works, expected results) of ``count`` jobs: the largest, then random ones."""
     rng, works, wants = np.random.default_rng(seed), [], []
-    for _ in range(count):
-        job = build.draw_job(rng)
+    for index in range(count):
+        job = build.draw_job(rng) if index else build.largest_job()
         operands = draw_operands(build, job, rng)
         works.append(Work(job, pack(build, job, operands)))
         wants.append(results(build, job, operands))
@@ -116,21 +116,20 @@ def _check_causes(build, receipts, mode):
 
 def _check_illegal(build, sim, works, wants, seed, seen):
     """A job outside the build's maxima completes with a status, no results, and does not disturb the next."""
+    work, want = min(zip(works, wants), key=lambda pair: build.cycles(pair[0].job))
     for values in build.illegal_values():
-        work = works[0]
         bare = type(work.image)({s.name: np.zeros((0, s.record.bytes), np.uint8) for s in build.inputs}, work.image.buffers)
         bad = Work(work.job, bare, values=values, beats={stream.name: 0 for stream in build.outputs})
         refused, after = sim.run([bad, work], seed=seed)
         if refused.done["status"] != Status.ILLEGAL:
             raise Mismatch(f"{build!r}: job with {values} must end ILLEGAL, done says {refused.done}")
-        _check_values(build, work.job, wants[0], after, f"{build!r}, after the illegal {values}", seen)
+        _check_values(build, work.job, want, after, f"{build!r}, after the illegal {values}", seen)
 
 
 def _check_reset(build, sim, works, wants, seed, seen):
     """After a reset in mid-job the next job is as if nothing had been."""
-    rng = np.random.default_rng(seed)
-    for work, want in list(zip(works, wants))[:4]:
-        longest = max(works, key=lambda other: build.cycles(other.job))
+    rng, longest = np.random.default_rng(seed), works[0]
+    for work, want in list(zip(works, wants))[1:4]:
         sim.reset_mid_job(longest, int(rng.integers(1, build.cycles(longest.job))), stall=0.2, seed=seed)
         (receipt,) = sim.run([work], seed=seed)
         where = f"{build!r}, after a reset: {work.job!r}"

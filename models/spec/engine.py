@@ -125,6 +125,10 @@ class EngineSpec:
         """A random legal job: shapes log-uniform, plus 1, the maximum, and multiples of the lanes +- 1."""
         raise NotImplementedError
 
+    def largest_job(self) -> Job:
+        """The job with every shape at its maximum."""
+        raise NotImplementedError
+
     def illegal_values(self) -> list[dict]:
         """Overrides of ``job_values`` that this build must refuse: 0, the maximum + 1, the field's largest value of each shape."""
         raise NotImplementedError

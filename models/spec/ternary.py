@@ -207,6 +207,9 @@ class TernaryEngine(EngineSpec):
         return self.job(k=k, n=n, m=m, last=bool(rng.integers(4)), tag=int(rng.integers(256)), requantise=requantise,
                         multiplier=multiplier, shift=shift)
 
+    def largest_job(self):
+        return self.job(k=self.max_k, n=self.max_n, m=self.max_m)
+
     def illegal_values(self):
         most = (1 << 17) - 1, (1 << 21) - 1, 63
         values = [{"k_blocks": 0}, {"n": 0}, {"m": 0}, {"shift": self.max_shift + 1}]
