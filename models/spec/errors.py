@@ -16,7 +16,7 @@ class InputError(ValueError):
 
 
 class MissingTool(RuntimeError):
-    """A program that the work needs is not on this machine; ``command`` adds it. The command line prints the one line and exits with 2."""
+    """A program that the work needs is not on this machine; ``command`` adds it. The command line exits with 2."""
 
     def __init__(self, tool, purpose, command):
         super().__init__(f"{tool} is missing, needed to {purpose}; run: {command}")
