@@ -1,9 +1,10 @@
 """From whole sums to result beats: queue, serialise, apply signs, requantise, gather statistics."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
+from ..common.adder_tree import add_sub
 from ..common.fifo import Fifo
 from ..common.fit import fit
 from ..common.ports import layout
@@ -53,7 +54,7 @@ class Results(Component):
         with m.If(en):
             m.d.sync += [chosen.eq(lanes), *(after.eq(before) for before, after in zip(ways, ways[1:]))]
             for value, lane in zip(values, chosen):
-                m.d.sync += value.eq(lane if not self._signed else Mux(lane.sign, -lane.value, lane.value))
+                m.d.sync += value.eq(add_sub(Const(0), lane.value, lane.sign) if self._signed else lane)
         results = self._requantise(m, en, ways[-1].valid, values) if self.build.requantise else values
         m.d.comb += [
             out.i.valid.eq(ways[-1].valid), out.i.payload.final.eq(ways[-1].final),

@@ -203,7 +203,7 @@ class TernaryEngine(EngineSpec):
         requantise = self.requantise and bool(rng.integers(2))
         # Powers of two with a short shift make ties; general multipliers make the rest.
         multiplier, shift = (1 << int(rng.integers(4)), int(rng.integers(8))) if rng.integers(2) else (
-            int(rng.integers(1, 1 << 16)), int(rng.integers(8, 28)))
+            int(rng.integers(1 << 16)), int(rng.integers(8, self.max_shift + 1)))
         return self.job(k=k, n=n, m=m, last=bool(rng.integers(4)), tag=int(rng.integers(256)), requantise=requantise,
                         multiplier=multiplier, shift=shift)
 
