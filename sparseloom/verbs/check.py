@@ -8,7 +8,7 @@ import typer
 
 from .common import CheckFailed, JsonOption, SetOption, emit
 from .plots import PLOT_FORMATS, PlotOption, cycles_plot
-from .workload import BoardOption, ClockOption, board_of, build_of, check_output, described, model_path
+from .workload import BoardOption, ClockOption, board_of, build_of, check_choice, check_output, described, model_path
 
 __all__ = ["check"]
 
@@ -16,6 +16,7 @@ ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model fil
 EngineOption = Annotated[str, typer.Option("--engine", help="The engine to map to.")]
 ScaleOption = Annotated[str | None, typer.Option(help="BitNet scales of a file that does not tell: divide or multiply.")]
 I2sOption = Annotated[str | None, typer.Option("--i2-s", help="Where I2_S tensors were written: x86.")]
+I2_S_WRITERS = ("x86",)
 
 
 def check(
@@ -40,8 +41,11 @@ def check(
     """
     from sparseloom.host.compiler import outline, place
     from sparseloom.host.families import family_of
+    from sparseloom.models.formats.bitnet import CONVENTIONS
     from sparseloom.models.importers.load import load, row_of
 
+    check_choice(scale_convention, "--scale-convention", (None, *CONVENTIONS))
+    check_choice(i2_s, "--i2-s", (None, *I2_S_WRITERS))
     where = board_of(board, clock)
     check_output(plot, "--plot", PLOT_FORMATS)
     build = build_of(engine, settings)

@@ -43,7 +43,7 @@ def estimate(
     if where:
         result["microseconds"] = 1e6 * where.seconds(cycles, stream_bytes)
         result["limited_by"] = "memory" if where.seconds(cycles, stream_bytes) > cycles / where.clock.value else "engine"
-        result["board"] = {"name": where.name, "clock_hz": vars(where.clock), "bandwidth": vars(where.bandwidth)}
+        result["board"] = {"name": where.name, "clock": vars(where.clock), "bandwidth": vars(where.bandwidth)}
         result["basis"]["microseconds"] = "assumed"
     if plot:
         useful_fraction_plot(plot, build, job)

@@ -10,7 +10,7 @@ from .common import construct, parse_pairs
 
 __all__ = [
     "BoardOption", "ClockOption", "EngineArgument",
-    "board_of", "build_of", "check_output", "described", "fractions", "job_of", "model_path",
+    "board_of", "build_of", "check_choice", "check_output", "described", "fractions", "job_of", "model_path",
 ]
 
 EngineArgument = Annotated[str, typer.Argument(metavar="ENGINE", help="An engine's name; `sparseloom list` shows them.")]
@@ -20,6 +20,13 @@ ClockOption = Annotated[float | None, typer.Option("--clock", metavar="MHZ", min
 _MAXIMUM = "max_"
 
 
+def check_choice(value, option, choices):
+    """Refuse an option's value that is not among ``choices``."""
+    if value not in choices:
+        names = ", ".join(choice for choice in choices if choice is not None)
+        raise typer.BadParameter(f"must be one of {names}, got {value!r}", param_hint=option)
+
+
 def build_of(engine, settings, least=None):
     """The build of ``engine`` from the texts of ``--set``.
 
@@ -27,8 +34,7 @@ def build_of(engine, settings, least=None):
     """
     from sparseloom.models.spec.engines import ENGINES
 
-    if engine not in ENGINES:
-        raise typer.BadParameter(f"must be one of {', '.join(ENGINES)}, got {engine!r}", param_hint="ENGINE")
+    check_choice(engine, "ENGINE", ENGINES)
     cls, pairs = ENGINES[engine], parse_pairs(settings, "--set")
     build = construct(cls, pairs, "--set")
     grown = {}
@@ -89,7 +95,6 @@ def board_of(name, clock=None):
         if clock is not None:
             raise typer.BadParameter("must come with --board", param_hint="--clock")
         return None
-    if name not in BOARDS:
-        raise typer.BadParameter(f"must be one of {', '.join(BOARDS)}, got {name!r}", param_hint="--board")
+    check_choice(name, "--board", BOARDS)
     board = BOARDS[name]
     return dataclasses.replace(board, clock=Figure(clock * 1e6, "assumed", "given by --clock")) if clock else board
