@@ -6,6 +6,8 @@ from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.ternary import TernaryEngine
 from sparseloom.sim.conformance import MODES, check_build, draw_builds
 
+pytestmark = pytest.mark.rtl
+
 WIDE = [TernaryEngine(rows=16, lanes=20, datapath=datapath, max_k=1024, max_n=1024, max_m=2) for datapath in ("tree", "table")]
 
 

@@ -6,6 +6,8 @@ from sparseloom.models.spec.ternary import TernaryEngine
 from sparseloom.sim.conformance import check_build
 from sparseloom.sim.mutants import Mutant, verdict
 
+pytestmark = pytest.mark.rtl
+
 TREE = TernaryEngine(rows=4, lanes=10, datapath="tree", max_k=14, max_n=72, max_m=3, requantise=True, statistics=True,
                      result_lanes=1)
 TABLE = TernaryEngine(rows=2, lanes=5, datapath="table", max_k=24, max_n=60, max_m=2, requantise=True, statistics=True)

@@ -52,7 +52,7 @@ def parse_pairs(texts, option):
 
 
 def _typed(key, text, kind, option):
-    """``text`` as the annotated type ``kind``: int in any Python notation, float, bool, Enum by value, str; None where allowed."""
+    """``text`` as the annotated type ``kind``: int in any Python notation, float, bool, Enum by value, str or None."""
     choices = [part for part in typing.get_args(kind) if part is not type(None)]
     if choices and type(None) in typing.get_args(kind):
         if text == "none":
