@@ -23,8 +23,8 @@ class Sketch:
     def box(self, x, y, width, height, title, text="", colour="edge"):
         """A box with its lower left corner at (x, y), a title and lines of text below it."""
         plain, edge = colour == "edge", self.colours[colour]
-        self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=1.1", fc=self.colours["box"],
-                                           ec=edge, lw=1.0 if plain else 1.6))
+        self.axes.add_patch(FancyBboxPatch((x, y), width, height, boxstyle="round,pad=0,rounding_size=1.1",
+                                           fc=self.colours["box"], ec=edge, lw=1.0 if plain else 1.6))
         lines = text.splitlines()
         top = y + height / 2 + 1.3 * len(lines)
         self.text(x + width / 2, top, title, self.colours["text"] if plain else edge, 10, weight="bold")
@@ -40,15 +40,16 @@ class Sketch:
 
     def arrow(self, start, end, colour="line", bend=0.0):
         self.axes.add_patch(FancyArrowPatch(
-            start, end, arrowstyle="-|>,head_length=4,head_width=2.2", connectionstyle=f"arc3,rad={bend}", color=self.colours[colour],
-            lw=1.4, shrinkA=0, shrinkB=0))
+            start, end, arrowstyle="-|>,head_length=4,head_width=2.2", connectionstyle=f"arc3,rad={bend}",
+            color=self.colours[colour], lw=1.4, shrinkA=0, shrinkB=0))
 
     def beat(self, x, y, cell):
         """A beat of weights, +1 and -1 in two colours, 0 empty."""
         for row, trits in enumerate(BEAT):
             for column, trit in enumerate(trits):
                 ink = {"+": self.colours["exact"], "-": self.colours["rtl"], "0": "none"}[trit]
-                self.axes.add_patch(Rectangle((x + column * cell, y + row * cell), cell, cell, fc=ink, ec=self.colours["line"], lw=0.5))
+                corner = (x + column * cell, y + row * cell)
+                self.axes.add_patch(Rectangle(corner, cell, cell, fc=ink, ec=self.colours["line"], lw=0.5))
 
 
 def draw_house(colours):
