@@ -62,8 +62,9 @@ def demo(
         raise typer.BadParameter(f"must be a folder, got {str(output)!r}", param_hint="--output")
     language, graph, about = _model(model)
     plan = compile_graph(graph, build)
-    _say(json, "gates to Verilog, Verilog to a simulation (kept for the next time)")
+    _say(json, "gates to Verilog")
     design = design_of(build)
+    _say(json, "Verilog to a compiled simulation (kept for the next time)")
     with SimDevice(build) as device:
         checked = Checked(Runtime(device, plan), language.layers)
         began = time.monotonic()
@@ -78,7 +79,7 @@ def demo(
         "output": str(output),
     }
     result["kilocycles_per_second"], result["basis"]["kilocycles_per_second"] = result["cycles"] / seconds / 1e3, "measured"
-    _say(json, f"a waveform of {sample[0]}")
+    _say(json, f"a waveform of {sample[0]}, from a simulation compiled for it")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as stage:
         stage = Path(stage)
@@ -135,9 +136,10 @@ def _continue(language, prompt, tokens, temperature, seed, checked, json):
             elif not text.endswith("\ufffd"):  # half of a character
                 print(text[shown:], end="", flush=True)
                 shown = len(text)
+    text = language.decode(ids)
     if not json:
-        print("\n")
-    return language.decode(ids), next(iter(seen.items()))
+        print(text[shown:], end="\n\n", flush=True)
+    return text, next(iter(seen.items()))
 
 
 def _calls(plan, products):
@@ -192,18 +194,20 @@ def _board(board, cycles, nbytes):
 
 
 def _report(result):
+    from rich.console import Group
     from rich.table import Table
 
     table = Table("", "", "basis", box=None, pad_edge=False)
     table.columns[1].justify = "right"
-    table.add_row("every result equal to golden", "yes" if result["bit_exact"] else "NO", "")
+    table.add_row("every result equal to golden", "yes" if result["bit_exact"] else "NO", "rtl")
     for name, basis in result["basis"].items():
         value = result[name]
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.1f}", basis)
     for name, board in result["boards"].items():
-        table.add_row(f"tokens/s by weight streams alone, {name}", f"{board['tokens_per_second']:,.0f}",
-                      f"assumed clock of {board['clock']['value'] / 1e6:.0f} MHz, one engine")
-        table.add_row("  by the memory's peak alone", f"{board['tokens_per_second_by_memory']:,.0f}",
-                      f"analytic, {board['bandwidth']['value'] / 1e9:.1f} GB/s {board['bandwidth']['basis']}")
-    table.add_row("report", f"{result['output']}/{result['files']['report']}", "")
-    return table
+        table.add_row(f"tokens/s on {name} by one engine", f"{board['tokens_per_second_by_engine']:,.0f}",
+                      f"assumed {board['clock']['value'] / 1e6:.0f} MHz")
+        table.add_row(f"tokens/s on {name} by memory", f"{board['tokens_per_second_by_memory']:,.0f}",
+                      f"{board['bandwidth']['basis']} {board['bandwidth']['value'] / 1e9:.1f} GB/s")
+    files = ", ".join(result["files"].values())
+    return Group(table, "", "tokens/s: if the weight streams alone took time; the less of the two holds",
+                 f"in {result['output']}: {files}")
