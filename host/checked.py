@@ -21,10 +21,14 @@ class Product:
     receipt: Receipt
 
 
+# Kind of weights -> the exact product with codes, from the definition.
+_PRODUCTS = {"ternary": lambda codes, weight: ternary.matmul(codes, weight.trits)}
+
+
 class Checked:
     """Stands where a :class:`~sparseloom.host.runtime.Runtime` stands, as the hook of a model's matrix products.
 
-    ``weights``: ``TernaryWeight`` by layer, from the model itself and not through the plan. ``products`` lists what was compared.
+    ``weights``: weights of ``models.graph`` by layer, from the model itself and not through the plan. ``products`` lists what was compared.
     """
 
     def __init__(self, runtime, weights):
@@ -33,6 +37,7 @@ class Checked:
     def matmul(self, name, codes):
         """The device's result, right or wrong."""
         result = self.runtime.matmul(name, codes)
-        wrong = int(np.count_nonzero(result != ternary.matmul(codes, self._weights[name].trits)))
+        weight = self._weights[name]
+        wrong = int(np.count_nonzero(result != _PRODUCTS[weight.kind](codes, weight)))
         self.products.append(Product(name, len(codes), result.size, wrong, self.runtime.calls[-1].receipt))
         return result

@@ -16,6 +16,8 @@ class TernaryLinear:
     engine = "ternary_engine"
     takes = "ternary weights: TQ1_0, TQ2_0 or I2_S in GGUF, packed BitNet in safetensors"
     """For messages."""
+    result = "y"
+    """Name of the result that is the product."""
 
     @staticmethod
     def most(build):

@@ -28,5 +28,5 @@ class SimDevice(Device):
                  for step in steps]
         for step, receipt in zip(steps, self.simulator.run(works, **self._pauses), strict=True):
             stalls = {cause: receipt.done[f"stall_{cause}"] for cause in ("i", "x", "o")}
-            yield collect(self.build, step.job, receipt.outputs)["y"], self._receipt(
-                step.job, cycles=receipt.cycles, saturations=receipt.done["saturated"], stalls=stalls)
+            result = collect(self.build, step.job, receipt.outputs)[self._family.result]
+            yield result, self._receipt(step.job, cycles=receipt.cycles, saturations=receipt.done["saturated"], stalls=stalls)
