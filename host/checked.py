@@ -28,7 +28,8 @@ _PRODUCTS = {"ternary": lambda codes, weight: ternary.matmul(codes, weight.trits
 class Checked:
     """Stands where a :class:`~sparseloom.host.runtime.Runtime` stands, as the hook of a model's matrix products.
 
-    ``weights``: weights of ``models.graph`` by layer, from the model itself and not through the plan. ``products`` lists what was compared.
+    ``weights``: weights of ``models.graph`` by layer, from the model itself and not through the plan. ``products`` lists what
+    was compared.
     """
 
     def __init__(self, runtime, weights):

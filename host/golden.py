@@ -18,7 +18,8 @@ class GoldenDevice(Device):
     def _execute(self, steps):
         for step in steps:
             wanted = results(self.build, step.job, self._family.operands(self._operand(step), self._written[step.operand]))
-            yield wanted[self._family.result], self._receipt(step.job, cycles=self.build.cycles(step.job), saturations=wanted["saturated"])
+            receipt = self._receipt(step.job, cycles=self.build.cycles(step.job), saturations=wanted["saturated"])
+            yield wanted[self._family.result], receipt
 
     def _operand(self, step):
         if step.stored not in self._operands:
