@@ -113,15 +113,15 @@ def _vector_files(spec, regmap, vectors):
         word = spec.build.job_record.encode(spec.build.job_values(vector.job))
         load = [channel.name for channel in spec.loads]
         go = regmap["GO"]
-        registers = {piece.register: piece.of(word) for piece in regmap.job}
+        registers = regmap.words(regmap.job, word)
         registers["GO"] = sum(field.mask for field in go.fields if field.name in ("push", *(f"load_{name}" for name in load)))
         done = spec.build.done_record
-        known = {piece.register for piece in regmap.done if piece.register.removeprefix("DONE_").lower() in vector.done}
         encoded = done.encode({field.name: vector.done.get(field.name, 0 if field.lanes == 1 else [0] * field.lanes)
                                for field in done.fields})
+        known = {name: value for name, value in regmap.words(regmap.done, encoded).items()
+                 if name.removeprefix("DONE_").lower() in vector.done}
         entry = {"job": vars(vector.job), "registers": registers, "load": load, "send": {}, "expect": {},
-                 "done": {piece.register: piece.of(encoded) for piece in regmap.done if piece.register in known},
-                 "cycles": spec.build.cycles(vector.job)}
+                 "done": known, "cycles": spec.build.cycles(vector.job)}
         image, outputs = vector.image, vector.outputs
         sides = {"operand": (image.streams, "send"), "buffer": (image.buffers, "send"), "result": (outputs, "expect")}
         for channel in spec.channels:

@@ -72,10 +72,6 @@ class Slice:
     low: int
     width: int
 
-    def of(self, word):
-        """What the register holds of an encoded record."""
-        return word >> self.low & ((1 << self.width) - 1)
-
 
 @dataclass(frozen=True)
 class RegisterMap:
@@ -87,6 +83,15 @@ class RegisterMap:
 
     def __getitem__(self, name):
         return next(register for register in self.registers if register.name == name)
+
+    def words(self, pieces, record):
+        """``{register: word}`` of an encoded record, cut into ``pieces`` (``job`` or ``done``); signed fields fill the word."""
+        words = {}
+        for piece in pieces:
+            word = record >> piece.low & ((1 << piece.width) - 1)
+            negative = self[piece.register].signed and word >> (piece.width - 1)
+            words[piece.register] = word - (negative << piece.width) & ((1 << WORD_BITS) - 1)
+        return words
 
     @property
     def addr_width(self):
