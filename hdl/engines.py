@@ -4,7 +4,8 @@ __all__ = ["component"]
 
 
 def component(build):
-    """The Amaranth component of an :class:`~sparseloom.models.spec.engine.EngineSpec`; its ports are ``EngineSignature(build)``."""
+    """The Amaranth component of an :class:`~sparseloom.models.spec.engine.EngineSpec`; its ports are
+    ``EngineSignature(build)``."""
     if build.name == "ternary_engine":
         from .ternary.engine import TernaryEngine
         return TernaryEngine(build)

@@ -1,7 +1,8 @@
-"""The suite that every engine passes: values and cycles of random jobs, free, under stalls, back to back, after errors and resets.
+"""The suite that every engine passes: values and cycles of random jobs, free, under stalls, back to back, after errors and
+resets.
 
-It knows no family: builds, jobs and closed forms come from the spec, operands and expected results from golden, gates from the spec's
-name. An out-of-tree engine that registers in these rooms runs the same suite.
+It knows no family: builds, jobs and closed forms come from the spec, operands and expected results from golden, gates from the
+spec's name. An out-of-tree engine that registers in these rooms runs the same suite.
 """
 
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def draw_works(build, count, seed):
 
 
 def check_build(build, *, jobs, seed, modes=tuple(MODES), simulator=None):
-    """Run ``jobs`` random jobs of ``build`` in each mode, then an illegal job and resets in mid-job; Mismatch on the first difference."""
+    """Run ``jobs`` random jobs of ``build`` in each mode, then an illegal job and resets in mid-job; Mismatch on the first
+    difference."""
     works, wants = draw_works(build, jobs, seed)
     seen = Conformance()
     sim = simulator or Simulator(build)
@@ -116,7 +118,7 @@ def _check_causes(build, receipts, mode):
 
 def _check_illegal(build, sim, works, wants, seed, seen):
     """A job outside the build's maxima completes with a status, no results, and does not disturb the next."""
-    work, want = min(zip(works, wants), key=lambda pair: build.cycles(pair[0].job))
+    work, want = min(zip(works, wants, strict=True), key=lambda pair: build.cycles(pair[0].job))
     for values in build.illegal_values():
         bare = type(work.image)({s.name: np.zeros((0, s.record.bytes), np.uint8) for s in build.inputs}, work.image.buffers)
         bad = Work(work.job, bare, values=values, beats={stream.name: 0 for stream in build.outputs})
@@ -129,7 +131,7 @@ def _check_illegal(build, sim, works, wants, seed, seen):
 def _check_reset(build, sim, works, wants, seed, seen):
     """After a reset in mid-job the next job is as if nothing had been."""
     rng, longest = np.random.default_rng(seed), works[0]
-    for work, want in list(zip(works, wants))[1:4]:
+    for work, want in list(zip(works, wants, strict=True))[1:4]:
         sim.reset_mid_job(longest, int(rng.integers(1, build.cycles(longest.job))), stall=0.2, seed=seed)
         (receipt,) = sim.run([work], seed=seed)
         where = f"{build!r}, after a reset: {work.job!r}"

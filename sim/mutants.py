@@ -20,7 +20,8 @@ class Mutant:
 
 
 def verdict(mutant, check):
-    """What ``check()`` says with the mutant's sources in place: the name and text of the exception it raised, or None if it saw nothing.
+    """What ``check()`` says with the mutant's sources in place: the name and text of the exception it raised, or None if it saw
+    nothing.
 
     Runs in a child process that imports the gates anew. ValueError if ``old`` does not occur exactly once.
     """

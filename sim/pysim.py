@@ -90,7 +90,8 @@ class _Bench:
             moved = [name for name, port in ports.items() if ctx.get(port.valid) and ctx.get(port.ready)]
             taken = {name: self._sink(ctx, name, held) for name in self.sinks}
             for buffer in build.buffers:
-                port, words = getattr(self.gates, f"x_{buffer.name}"), works[min(finished, len(works) - 1)].image.buffers[buffer.name]
+                port, image = getattr(self.gates, f"x_{buffer.name}"), works[min(finished, len(works) - 1)].image
+                words = image.buffers[buffer.name]
                 addr = ctx.get(port.addr)
                 asked = ctx.get(port.valid) and ctx.get(port.ready) and addr < len(words)
                 # Between requests the buffer's output is whatever lies there: something that hurts if it is used.

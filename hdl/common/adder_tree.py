@@ -13,8 +13,9 @@ def signed_width(low, high):
 def add_sub(a, b, subtract):
     """``a - b`` where ``subtract``, else ``a + b``: one carry chain, one LUT a bit.
 
-    Written as one subtraction whose lowest place makes the borrow: its operands cannot change places, so synthesis feeds ``a`` to the
-    carry chain directly and folds the inversion of ``b`` into the sum's LUT. (Addition lets it choose the other one, at twice the LUTs.)
+    Written as one subtraction whose lowest place makes the borrow: its operands cannot change places, so synthesis feeds ``a``
+    to the carry chain directly and folds the inversion of ``b`` into the sum's LUT. (Addition lets it choose the other one, at
+    twice the LUTs.)
     """
     a, b, add = Value.cast(a), Value.cast(b), ~Cat(subtract)
     inverted = b.as_unsigned() ^ add.replicate(len(b))
@@ -55,7 +56,8 @@ def adder_tree(m, nodes, name):
     """(sum of ``nodes`` as one Node, levels): a register after every level, ceil(log2) levels; one node needs none."""
     levels = 0
     while len(nodes) > 1:
-        joined = [a.join(m, b, f"{name}_{levels}_{i}") for i, (a, b) in enumerate(zip(nodes[::2], nodes[1::2]))]
+        pairs = [nodes[at : at + 2] for at in range(0, len(nodes) - 1, 2)]
+        joined = [a.join(m, b, f"{name}_{levels}_{at}") for at, (a, b) in enumerate(pairs)]
         if len(nodes) % 2:
             joined.append(nodes[-1].wait(m, f"{name}_{levels}_odd"))
         nodes, levels = joined, levels + 1

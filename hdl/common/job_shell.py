@@ -1,6 +1,6 @@
 """The part of an engine that is the same for all families: job queue, counters, completion."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In, Out
 
@@ -17,12 +17,13 @@ ACCEPT_CYCLES = 2
 class JobShell(Component):
     """Takes jobs one at a time, counts their cycles and hands out their completion records.
 
-    *Members*: ``job``, ``done`` the engine's ports; ``current`` the fields of the job at work, stable from ``start`` on; ``start`` high
-    in its first cycle; ``running`` high from there through ``finish``; ``finish`` in, high in the job's last cycle; ``illegal`` in,
-    with ``finish``; ``overflow`` in, with ``finish``; ``stall_i``/``stall_x``/``stall_o`` in, this cycle's stalls (first match counts);
+    *Members*: ``job``, ``done`` the engine's ports; ``current`` the fields of the job at work, stable from ``start`` on;
+    ``start`` high in its first cycle; ``running`` high from there through ``finish``; ``finish`` in, high in the job's last
+    cycle; ``illegal`` in, with ``finish``; ``overflow`` in, with ``finish``; ``stall_i``/``stall_x``/``stall_o`` in, this
+    cycle's stalls (first match counts);
     ``saturated`` in, the count for the record.
-    *Latency*: ``start`` comes ``ACCEPT_CYCLES`` cycles after acceptance, ``done`` one cycle after ``finish``; a waiting job starts
-    one cycle after ``done`` was accepted.
+    *Latency*: ``start`` comes ``ACCEPT_CYCLES`` cycles after acceptance, ``done`` one cycle after ``finish``; a waiting job
+    starts one cycle after ``done`` was accepted.
     """
 
     def __init__(self, build):

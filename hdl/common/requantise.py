@@ -21,7 +21,8 @@ class Requantise(Component):
     def __init__(self, width, multiplier_width, max_shift, low=-128, high=127):
         self.product_width, self.max_shift, self.low, self.high = width + multiplier_width, max_shift, low, high
         super().__init__({
-            "x": In(signed(width)), "multiplier": In(multiplier_width), "shift": In(range(max_shift + 1)), "bypass": In(1), "en": In(1),
+            "x": In(signed(width)), "multiplier": In(multiplier_width), "shift": In(range(max_shift + 1)),
+            "bypass": In(1), "en": In(1),
             "y": Out(signed(32)), "saturated": Out(1),
         })
 

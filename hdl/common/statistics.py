@@ -2,8 +2,8 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
-from amaranth.lib.wiring import Component, In, Out
 from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import Component, In, Out
 
 __all__ = ["Statistics"]
 
@@ -12,8 +12,8 @@ class Statistics(Component):
     """Per token: max |x| and sum of x**2 over all beats since one marked ``first``.
 
     *Parameters*: ``width`` of x; ``lanes`` numbers a beat; ``tokens``; ``square_width`` of the sums of squares.
-    *Members*: ``valid``, ``first``, ``token``, ``x`` in; ``idle`` out: nothing is on its way; ``read_token`` in, ``absmax``, ``squares`` out in the
-    same cycle; ``overflow`` out, sticky until ``clear``.
+    *Members*: ``valid``, ``first``, ``token``, ``x`` in; ``idle`` out: nothing is on its way; ``read_token`` in, ``absmax``,
+    ``squares`` out in the same cycle; ``overflow`` out, sticky until ``clear``.
     *Latency*: ``latency`` cycles from a beat to its effect. Squares take one multiplier of width x width a lane.
     """
 

@@ -11,7 +11,8 @@ class StreamRegister(Component):
     """Two-entry register: payload, valid and ready all leave from flip-flops.
 
     *Parameters*: ``shape`` of the payload. *Members*: ``i``, ``o`` streams.
-    *Latency*: accepted in cycle c, offered from cycle c + 1. *Handshake*: full rate; ``i.ready`` falls one cycle after ``o`` stalls.
+    *Latency*: accepted in cycle c, offered from cycle c + 1. *Handshake*: full rate; ``i.ready`` falls one cycle after ``o``
+    stalls.
     """
 
     def __init__(self, shape):

@@ -21,9 +21,10 @@ def _members(build, datapath, result):
 class TreeAccumulator(Component):
     """Accumulates per row and token; a token's sums lie in a register (one token) or in distributed memory.
 
-    *Behaviour*: the accumulator keeps a sign of its own, (-1)**sign * value, so that a new sum is added unnegated and an old one masked
-    in the same LUT: ``value' = sum +- (first ? 0 : value)``, ``sign'`` = sign of the sum.
-    *Members*: ``value``, ``sign`` with ``valid``, ``first``, ``last``, ``token`` in the same cycle; ``result`` (value, then sign in the top bit) with
+    *Behaviour*: the accumulator keeps a sign of its own, (-1)**sign * value, so that a new sum is added unnegated and an old
+    one masked in the same LUT: ``value' = sum +- (first ? 0 : value)``, ``sign'`` = sign of the sum.
+    *Members*: ``value``, ``sign`` with ``valid``, ``first``, ``last``, ``token`` in the same cycle; ``result`` (value, then
+    sign in the top bit) with
     ``result_valid`` one cycle after the last.
     """
 
@@ -58,8 +59,10 @@ class TreeAccumulator(Component):
 class TableAccumulator(Component):
     """Accumulates per row group in block memory, read two cycles ahead and written one cycle after the sum.
 
-    *Members*: ``valid_ahead``, ``first_ahead``, ``group_ahead`` two cycles before ``value``/``sign``; ``last_ahead`` likewise; ``result`` with
-    ``result_valid`` one cycle after the sums. *Limits*: a group comes back after four cycles at the earliest; ``TABLE_FILL`` sees to it.
+    *Members*: ``valid_ahead``, ``first_ahead``, ``group_ahead`` two cycles before ``value``/``sign``; ``last_ahead`` likewise;
+    ``result`` with
+    ``result_valid`` one cycle after the sums. *Limits*: a group comes back after four cycles at the earliest; ``TABLE_FILL``
+    sees to it.
     """
 
     AHEAD = 2

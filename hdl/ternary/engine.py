@@ -18,9 +18,11 @@ __all__ = ["TernaryEngine"]
 class TernaryEngine(Component):
     """Ternary matrix products, a beat of weights a cycle.
 
-    *Behaviour*: see :class:`sparseloom.models.spec.ternary.TernaryEngine` (jobs, streams, orders). *Members*: ``EngineSignature(build)``.
-    *Latency*: ``build.cycles(job)``, exactly, if nothing refuses. *Handshake*: jobs queue two deep; weights, reads and results may stall
-    in any pattern. *Limits*: shapes up to the build's maxima; a job outside them completes with status ILLEGAL and consumes nothing.
+    *Behaviour*: see :class:`sparseloom.models.spec.ternary.TernaryEngine` (jobs, streams, orders). *Members*:
+    ``EngineSignature(build)``.
+    *Latency*: ``build.cycles(job)``, exactly, if nothing refuses. *Handshake*: jobs queue two deep; weights, reads and results
+    may stall in any pattern. *Limits*: shapes up to the build's maxima; a job outside them completes with status ILLEGAL and
+    consumes nothing.
     """
 
     def __init__(self, build):
@@ -40,7 +42,8 @@ class TernaryEngine(Component):
         m.d.comb += [
             shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
             self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
-            legal.eq(self._within(job.k_blocks, build.max_k_blocks) & self._within(job.n, build.max_n) & self._within(job.m, build.max_m)
+            legal.eq(self._within(job.k_blocks, build.max_k_blocks) & self._within(job.n, build.max_n)
+                     & self._within(job.m, build.max_m)
                      & (build.requantise | ~job.requantise) & (job.shift <= build.max_shift)),
             shell.illegal.eq(shell.start & ~legal), shell.finish.eq(results.finish | shell.illegal),
             shell.overflow.eq(results.overflow), shell.saturated.eq(results.saturated),
@@ -54,7 +57,8 @@ class TernaryEngine(Component):
             seq.w_valid.eq(self.i_w.valid), self.i_w.ready.eq(seq.w_ready),
             seq.credit.eq(results.credit), results.issued.eq(seq.step & seq.last),
             datapath.w.eq(delay(m, self.i_w.payload.data, 1, "beat")),
-            acc.value.eq(datapath.value), acc.sign.eq(datapath.sign), results.sums.eq(acc.result), results.put.eq(acc.result_valid),
+            acc.value.eq(datapath.value), acc.sign.eq(datapath.sign),
+            results.sums.eq(acc.result), results.put.eq(acc.result_valid),
         ]
         (self._join_tree if tree else self._join_table)(m, seq, datapath, acc)
         for stream in build.outputs:
@@ -70,7 +74,8 @@ class TernaryEngine(Component):
         m.d.comb += [
             datapath.act.eq(self.x_act.data),
             acc.valid.eq(delay(m, seq.step, datapath.latency, "valid", reset_less=False)),
-            acc.first.eq(delay(m, seq.first, datapath.latency, "first")), acc.last.eq(delay(m, seq.last, datapath.latency, "last")),
+            acc.first.eq(delay(m, seq.first, datapath.latency, "first")),
+            acc.last.eq(delay(m, seq.last, datapath.latency, "last")),
             acc.token.eq(delay(m, seq.token, datapath.latency, "token")),
         ]
 

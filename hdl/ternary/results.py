@@ -18,11 +18,12 @@ __all__ = ["Results"]
 class Results(Component):
     """Takes the ``rows`` sums of a row group and token, delivers them ``result_lanes`` a beat with row and token.
 
-    *Parameters*: ``sums``, layout of the sums (with ``value`` and ``sign``, or plain); ``pipeline``, cycles from ``issued`` to ``put``: the queue
-    holds so many that a sum may begin in every cycle while results leave as fast.
-    *Members*: ``sums`` with ``put``; ``issued``: a sum that will be put was begun; ``credit`` out: one more may begin; ``job`` with ``start``;
-    ``o_y``, ``o_stat``; ``finish`` high when the last beat of the job was taken; ``saturated``, ``overflow`` for its completion; ``stall`` high
-    while a result is refused.
+    *Parameters*: ``sums``, layout of the sums (with ``value`` and ``sign``, or plain); ``pipeline``, cycles from ``issued`` to
+    ``put``: the queue holds so many that a sum may begin in every cycle while results leave as fast.
+    *Members*: ``sums`` with ``put``; ``issued``: a sum that will be put was begun; ``credit`` out: one more may begin; ``job``
+    with ``start``;
+    ``o_y``, ``o_stat``; ``finish`` high when the last beat of the job was taken; ``saturated``, ``overflow`` for its
+    completion; ``stall`` high while a result is refused.
     *Latency*: ``latency`` cycles from ``put`` to the offer of the sum's first beat.
     """
 
@@ -32,7 +33,8 @@ class Results(Component):
         self.latency = build.result_latency
         outputs = {f"o_{s.name}": Out(stream.Signature(layout(s.record))) for s in build.outputs}
         super().__init__({
-            "sums": In(sums), "put": In(1), "issued": In(1), "credit": Out(1), "job": In(layout(build.job_record)), "start": In(1),
+            "sums": In(sums), "put": In(1), "issued": In(1), "credit": Out(1),
+            "job": In(layout(build.job_record)), "start": In(1),
             "finish": Out(1), "saturated": Out(32), "overflow": Out(1), "stall": Out(1), **outputs,
         })
 
@@ -47,13 +49,14 @@ class Results(Component):
         en = out.i.ready | ~out.i.valid
         lanes, way = self._serialise(m, queue.o, en)
         chosen = Signal(lanes.shape(), name="chosen", reset_less=True)
-        values = [Signal(signed(self.build.acc_width), name=f"value_{i}", reset_less=True) for i in range(self.build.result_lanes)]
+        width, count = signed(self.build.acc_width), self.build.result_lanes
+        values = [Signal(width, name=f"value_{i}", reset_less=True) for i in range(count)]
         ways = [way]
         for index in range(self.latency - 2):
             ways.append(Signal(way.shape(), name=f"way_{index}"))
         with m.If(en):
-            m.d.sync += [chosen.eq(lanes), *(after.eq(before) for before, after in zip(ways, ways[1:]))]
-            for value, lane in zip(values, chosen):
+            m.d.sync += [chosen.eq(lanes), *(after.eq(before) for before, after in zip(ways[:-1], ways[1:], strict=True))]
+            for value, lane in zip(values, chosen, strict=True):
                 m.d.sync += value.eq(add_sub(Const(0), lane.value, lane.sign) if self._signed else lane)
         results = self._requantise(m, en, ways[-1].valid, values) if self.build.requantise else values
         m.d.comb += [
@@ -61,8 +64,8 @@ class Results(Component):
             out.i.payload.beat.row.eq(ways[-1].row), out.i.payload.beat.token.eq(ways[-1].token),
             self.o_y.payload.eq(out.o.payload.beat), self.o_y.valid.eq(out.o.valid), out.o.ready.eq(self.o_y.ready),
         ]
-        m.d.comb += [fit(out.i.payload.beat.data[i], result) for i, result in enumerate(results)] if self.build.result_lanes > 1 else [
-            fit(out.i.payload.beat.data, results[0])]
+        place = out.i.payload.beat.data
+        m.d.comb += [fit(place[i] if count > 1 else place, result) for i, result in enumerate(results)]
         taken = out.o.valid & out.o.ready & out.o.payload.final
         if self.build.statistics:
             self._statistics(m, en & ways[2].valid, ways[2], values, taken)
@@ -139,8 +142,9 @@ class Results(Component):
         m.d.comb += [
             unit.valid.eq(valid), unit.first.eq(way.first), unit.token.eq(way.token), unit.read_token.eq(token),
             unit.clear.eq(self.start & self.job.first), self.overflow.eq(unit.overflow),
-            *(fit(x, value) for x, value in zip(unit.x, values)),
-            self.o_stat.payload.token.eq(token), self.o_stat.payload.absmax.eq(unit.absmax), self.o_stat.payload.squares.eq(unit.squares),
+            *(fit(x, value) for x, value in zip(unit.x, values, strict=True)),
+            self.o_stat.payload.token.eq(token), self.o_stat.payload.absmax.eq(unit.absmax),
+            self.o_stat.payload.squares.eq(unit.squares),
             self.o_stat.valid.eq(ended & unit.idle & self.job.last),
             self.finish.eq(ended & unit.idle & (~self.job.last | (self.o_stat.ready & (token + 1 == self.job.m)))),
             self.stall.eq((self.o_y.valid & ~self.o_y.ready) | (self.o_stat.valid & ~self.o_stat.ready)),

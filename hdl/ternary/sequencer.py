@@ -24,9 +24,9 @@ def _members(build):
 class TreeSequencer(Component):
     """Row groups; in each the blocks of k; in each the tokens: a beat is held while every token passes it.
 
-    *Members*: ``job`` with ``start``; ``credit``: a finished sum has somewhere to go; ``step`` high when a beat meets the activations
-    of one token, with ``first``/``last`` block of k and ``token``. *Handshake*: a step needs weights, an accepted read and, if it is the
-    last of its sum, credit.
+    *Members*: ``job`` with ``start``; ``credit``: a finished sum has somewhere to go; ``step`` high when a beat meets the
+    activations of one token, with ``first``/``last`` block of k and ``token``. *Handshake*: a step needs weights, an accepted
+    read and, if it is the last of its sum, credit.
     """
 
     def __init__(self, build):
@@ -62,8 +62,8 @@ class TreeSequencer(Component):
 class TableSequencer(Component):
     """Tokens; in each the blocks of k; in each the row groups. While a set of tables is read, the other fills.
 
-    *Members*: as :class:`TreeSequencer`, and the fill side: ``fill``, ``fill_set``, ``fill_entry`` for the tables, ``load`` when the data
-    of a read arrives. *Timing*: a block takes max(row groups, ``TABLE_FILL``) cycles.
+    *Members*: as :class:`TreeSequencer`, and the fill side: ``fill``, ``fill_set``, ``fill_entry`` for the tables, ``load``
+    when the data of a read arrives. *Timing*: a block takes max(row groups, ``TABLE_FILL``) cycles.
     """
 
     def __init__(self, build):
@@ -127,7 +127,8 @@ class TableSequencer(Component):
         block, left, wanted = Signal.like(job.k_blocks), Signal.like(job.n), Signal()
         last_group = Signal()
         m.d.comb += [
-            last_group.eq(left <= rows), freed.eq(self.step & last_group), self.first.eq(block == 0), self.last.eq(block + 1 == job.k_blocks),
+            last_group.eq(left <= rows), freed.eq(self.step & last_group),
+            self.first.eq(block == 0), self.last.eq(block + 1 == job.k_blocks),
             wanted.eq(full.bit_select(self.set, 1) & (self.credit | ~self.last)),
             self.w_ready.eq(wanted), self.step.eq(wanted & self.w_valid), self.stall_i.eq(wanted & ~self.w_valid),
         ]

@@ -21,12 +21,13 @@ _FILL_LATENCY = 3
 class TernaryTable(Component):
     """One sum a row and cycle, as :class:`~.tree.TernaryTree`, by look-up (after T-MAC, arXiv 2407.00088, with ternary entries).
 
-    *Behaviour*: every five lanes have a table of triples, addressed by a triple code without its sign, and one of pairs. Two sets of
-    tables alternate: one is read while the other fills, an entry a cycle.
-    *Members*: ``w`` in, the beat accepted in the cycle before; ``set`` in, beside ``w``: the set to read; ``fill`` in: write entry
+    *Behaviour*: every five lanes have a table of triples, addressed by a triple code without its sign, and one of pairs. Two
+    sets of tables alternate: one is read while the other fills, an entry a cycle.
+    *Members*: ``w`` in, the beat accepted in the cycle before; ``set`` in, beside ``w``: the set to read; ``fill`` in: write
+    entry
     ``fill_entry`` of set ``fill_set`` from ``act``, which stands still meanwhile; ``value``, ``sign`` out.
-    *Latency*: ``latency`` cycles from the acceptance of a beat to its sums. A beat may be accepted ``FILL_READY`` cycles after the fill's
-    last entry was asked for; a set may be asked to fill again in the cycle after its last beat was accepted.
+    *Latency*: ``latency`` cycles from the acceptance of a beat to its sums. A beat may be accepted ``FILL_READY`` cycles after
+    the fill's last entry was asked for; a set may be asked to fill again in the cycle after its last beat was accepted.
     """
 
     FILL_READY = _FILL_LATENCY - 1
@@ -58,7 +59,8 @@ class TernaryTable(Component):
             nodes = []
             for five in range(self.fives):
                 offset = row * row_bits + 8 * five
-                nodes.append(self._row(m, self.w[offset : offset + 8], chosen, triples[five][row], pairs[five][row], f"row{row}_{five}"))
+                byte = self.w[offset : offset + 8]
+                nodes.append(self._row(m, byte, chosen, triples[five][row], pairs[five][row], f"row{row}_{five}"))
             root, _ = adder_tree(m, nodes, f"row{row}_n")
             m.d.comb += [fit(self.value[row], root.value), self.sign[row].eq(root.sign)]
         return m

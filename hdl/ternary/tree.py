@@ -15,9 +15,10 @@ __all__ = ["TernaryTree"]
 class TernaryTree(Component):
     """One sum a row and cycle: (-1)**sign * value = sum over the lanes of activation * trit.
 
-    *Behaviour*: a zero trit clears its lane's register through the synchronous reset, so masking takes no LUT; signs are not applied
-    to activations: each node adds or subtracts by the relative sign and passes one sign on.
-    *Members*: ``w`` in, the beat accepted in the cycle before; ``act`` in, its activations, ``read_latency`` cycles after acceptance;
+    *Behaviour*: a zero trit clears its lane's register through the synchronous reset, so masking takes no LUT; signs are not
+    applied to activations: each node adds or subtracts by the relative sign and passes one sign on.
+    *Members*: ``w`` in, the beat accepted in the cycle before; ``act`` in, its activations, ``read_latency`` cycles after
+    acceptance;
     ``value``, ``sign`` out, one of each a row.
     *Latency*: ``latency`` cycles from the acceptance of a beat to its sums; one beat a cycle.
     """

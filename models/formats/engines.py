@@ -23,7 +23,8 @@ def pack(build, job, operands):
 
 
 def collect(build, job, outputs):
-    """Results (dict of arrays; ternary_engine: ``y`` int32 [m, n], ``absmax`` int64 [m], ``squares`` object [m]) from result beats.
+    """Results (dict of arrays; ternary_engine: ``y`` int32 [m, n], ``absmax`` int64 [m], ``squares`` object [m]) from result
+    beats.
 
     ``outputs`` maps a stream's name to its beats, uint8 [beats, record bytes]. Raises ValueError for a beat outside the job.
     """

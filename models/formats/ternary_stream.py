@@ -7,8 +7,8 @@ A byte b carries the trits t0..t4. With f = b[4:0], x = b[7:5] and the escape e 
   11 (g = 0 only): only t2 (c = 0), or none (c = 1, d = 0), is not zero.
 - the pair (t3, t4): x0 is the sign of t3, x0 ^ x1 of t4; x2 = 1: t3 (x1 = 0) or t4 (x1 = 1) is zero; e = 1: both are.
 
-Relative signs within a triple and a pair are single bits of the byte, which is what an add/subtract tree with deferred signs wants;
-the code without g addresses a 16-entry table of sums, which is what a look-up datapath wants. 243 of 256 bytes occur.
+Relative signs within a triple and a pair are single bits of the byte, which is what an add/subtract tree with deferred signs
+wants; the code without g addresses a 16-entry table of sums, which is what a look-up datapath wants. 243 of 256 bytes occur.
 """
 
 from functools import cache
@@ -68,8 +68,8 @@ def encode_table():
 def pack_weights(build, job, trits):
     """Trits int8 [n, k] as the beats of ``i_w``: uint8 [beats, beat_bytes] in the order the engine consumes them.
 
-    A beat holds ``rows`` output rows x ``lanes`` inputs, row after row; padding is zero. Tree: row groups, in each the blocks of k.
-    Table: blocks of k, in each the row groups; the whole once for each token.
+    A beat holds ``rows`` output rows x ``lanes`` inputs, row after row; padding is zero. Tree: row groups, in each the blocks
+    of k. Table: blocks of k, in each the row groups; the whole once for each token.
     """
     trits = np.asarray(trits)
     if trits.shape != (job.n, job.k):

@@ -130,7 +130,8 @@ class EngineSpec:
         raise NotImplementedError
 
     def illegal_values(self) -> list[dict]:
-        """Overrides of ``job_values`` that this build must refuse: 0, the maximum + 1, the field's largest value of each shape."""
+        """Overrides of ``job_values`` that this build must refuse: 0, the maximum + 1, the field's largest value of each
+        shape."""
         raise NotImplementedError
 
     # Closed forms ------------------------------------------------------------------------------------------------------
@@ -147,5 +148,6 @@ class EngineSpec:
         raise NotImplementedError
 
     def useful_fraction(self, job, cycles) -> dict:
-        """``stream``: unpadded stream bits / beat bits / cycles; ``compute``: useful MACs / peak MACs / cycles; ``useful``: the larger."""
+        """``stream``: unpadded stream bits / beat bits / cycles; ``compute``: useful MACs / peak MACs / cycles; ``useful``: the
+        larger."""
         raise NotImplementedError

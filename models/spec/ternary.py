@@ -20,8 +20,8 @@ TRITS_PER_BYTE = 5
 class TernaryJob(Job):
     """y[m, n] = x[m, k] . w[n, k], x int codes, w in {-1, 0, +1}; y raw int32 or requantised.
 
-    ``requantise``: y = clamp(round_half_even(acc * multiplier / 2**shift)) to -128..127. ``first``/``last`` bound the jobs over which
-    the statistics of a token (largest magnitude and sum of squares of the raw sums) are gathered; ``last`` emits them.
+    ``requantise``: y = clamp(round_half_even(acc * multiplier / 2**shift)) to -128..127. ``first``/``last`` bound the jobs over
+    which the statistics of a token (largest magnitude and sum of squares of the raw sums) are gathered; ``last`` emits them.
     """
 
     k: int
@@ -34,11 +34,14 @@ class TernaryJob(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class TernaryEngine(EngineSpec):
-    """Build parameters. A beat of ``i_w`` carries ``rows`` x ``lanes`` trits, five to the byte.
+    """Ternary matrix products: int4..int8 activations times {-1, 0, +1}, exact sums.
+
+    A beat of ``i_w`` carries ``rows`` x ``lanes`` trits, five to the byte.
 
     ``datapath`` ``tree``: masked activations through an add/subtract tree with deferred signs; a beat serves ``m`` tokens.
     ``table``: sums of two and three activations are looked up; a beat serves one token, the stream is repeated for each.
-    ``result_lanes`` results leave per beat of ``o_y``: a divisor of ``rows``; None chooses at most 4 (tree) or ``rows`` (table, no choice).
+    ``result_lanes`` results leave per beat of ``o_y``: a divisor of ``rows``; None chooses at most 4 (tree) or ``rows`` (table,
+    no choice).
     """
 
     name: ClassVar[str] = "ternary_engine"
@@ -58,7 +61,9 @@ class TernaryEngine(EngineSpec):
     read_latency: int = 2
 
     def __post_init__(self):
-        put = lambda name, value: object.__setattr__(self, name, value)
+        def put(name, value):
+            object.__setattr__(self, name, value)
+
         put("rows", check_int("rows", self.rows, 1, 128))
         put("lanes", check_int("lanes", self.lanes, TRITS_PER_BYTE, 320))
         if self.lanes % TRITS_PER_BYTE:
@@ -199,7 +204,7 @@ class TernaryEngine(EngineSpec):
             result_lanes=int(rng.choice(divisors)) if datapath == "tree" else None, read_latency=int(rng.integers(2, 5)))
 
     def draw_job(self, rng):
-        k, n, m = (_draw(rng, most, lanes) for most, lanes in ((self.max_k, self.lanes), (self.max_n, self.rows), (self.max_m, 1)))
+        k, n, m = _draw(rng, self.max_k, self.lanes), _draw(rng, self.max_n, self.rows), _draw(rng, self.max_m, 1)
         requantise = self.requantise and bool(rng.integers(2))
         # Powers of two with a short shift make ties; general multipliers make the rest.
         multiplier, shift = (1 << int(rng.integers(4)), int(rng.integers(8))) if rng.integers(2) else (
@@ -213,7 +218,7 @@ class TernaryEngine(EngineSpec):
     def illegal_values(self):
         most = (1 << 17) - 1, (1 << 21) - 1, 63
         values = [{"k_blocks": 0}, {"n": 0}, {"m": 0}, {"shift": self.max_shift + 1}]
-        values += [{name: peak} for name, peak in zip(("k_blocks", "n", "m"), most)]
+        values += [{name: peak} for name, peak in zip(("k_blocks", "n", "m"), most, strict=True)]
         values += [{"k_blocks": self.max_k_blocks + 1}, {"n": self.max_n + 1}, {"m": self.max_m + 1}]
         return values if self.requantise else [*values, {"requantise": 1}]
 

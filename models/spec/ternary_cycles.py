@@ -1,7 +1,7 @@
 """Closed-form cycles of the ternary engine; proved equal to the RTL by the conformance suite.
 
-Cycle 0 is the one in which an idle engine accepts the job. Every number below is the index of a cycle in which something happens if
-nothing refuses; the job's cycles are the index of the cycle in which ``done`` is accepted.
+Cycle 0 is the one in which an idle engine accepts the job. Every number below is the index of a cycle in which something
+happens if nothing refuses; the job's cycles are the index of the cycle in which ``done`` is accepted.
 """
 
 __all__ = ["FIRST_STEP", "TABLE_FILL", "TABLE_READY", "cycles", "cycles_back_to_back"]
@@ -35,9 +35,9 @@ def cycles_back_to_back(build, job):
 def _tree_end(build, job):
     """The cycle in which the last result beat is accepted.
 
-    Sums leave the accumulators in bursts of m every k_blocks * m cycles and take up to rows / result_lanes beats each. The last beat
-    comes when the slower of the two allows: the latest, over all sums, of its arrival plus the beats still to deliver then. Both are
-    linear between the corners, so the corners decide.
+    Sums leave the accumulators in bursts of m every k_blocks * m cycles and take up to rows / result_lanes beats each. The last
+    beat comes when the slower of the two allows: the latest, over all sums, of its arrival plus the beats still to deliver
+    then. Both are linear between the corners, so the corners decide.
     """
     blocks, groups = build.k_blocks(job), build.groups(job)
     full = build.rows // build.result_lanes
