@@ -12,7 +12,9 @@ import pytest
 
 from sparseloom.fpga.package import deliverable, write_tree
 from sparseloom.hdl.bus.kernel_spec import KernelSpec
+from sparseloom.hdl.export import Design
 from sparseloom.models.spec.ternary import TernaryEngine
+from sparseloom.sim.lint import lint
 
 pytestmark = pytest.mark.rtl
 
@@ -151,6 +153,11 @@ def test_yosys_takes_the_verilog(folder, ports):
     for command in (f"read_verilog {folder / 'rtl' / NAME}.v", f"hierarchy -check -top {NAME}", "proc", "check -assert"):
         ys.run_pass(f"tee -q {command}", design)
     assert len(design.top_module().ports) == len(ports)
+
+
+def test_verilator_takes_the_verilog(folder):
+    """All warnings on; what is waived has its reason in the waiver file."""
+    assert lint(Design(NAME, (folder / "rtl" / f"{NAME}.v").read_text(), ())) == []
 
 
 @pytest.mark.slow
