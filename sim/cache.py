@@ -61,6 +61,8 @@ def cached(kind, key, make):
     with _locked(folder.with_suffix(".lock")):
         if folder.is_dir():
             return folder
+        for left in folder.parent.glob(f"{key}.*.part"):  # a killed process's: who holds the lock is alone in making this
+            shutil.rmtree(left)
         work = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".part", dir=folder.parent))
         try:
             make(work)
@@ -83,7 +85,7 @@ def _locked(path):
 def cache_size():
     """``(entries, bytes)`` in the cache."""
     folder = cache_folder()
-    entries = [entry for kind in folder.glob("*") if kind.is_dir() for entry in kind.iterdir() if entry.is_dir()]
+    entries = [entry for entry in folder.glob("*/*") if entry.is_dir() and not entry.name.endswith(".part")]
     return len(entries), sum(path.stat().st_size for entry in entries for path in entry.rglob("*") if path.is_file())
 
 

@@ -112,10 +112,12 @@ def test_memory_twin_equals_its_spec(simulator):
     for _ in range(200):
         memory = Memory(latency=int(rng.integers(1, 60)), beat_bytes=16)
         count = int(rng.integers(1, 12))
-        requests = list(zip(np.cumsum(rng.integers(0, 80, count)).tolist(), rng.integers(1, 50, count).tolist(), strict=True))
+        asked = np.cumsum(rng.integers(0, 80, count))
+        requests = list(zip(asked.tolist(), rng.integers(1, 50, count).tolist(), strict=True))
         cycles, beats = np.array(requests, np.int64).T.copy()
         last = np.zeros(count, np.int64)
-        twin(ctypes.c_int64(memory.latency), ctypes.c_int64(count), *(ctypes.c_void_p(a.ctypes.data) for a in (cycles, beats, last)))
+        arrays = (ctypes.c_void_p(array.ctypes.data) for array in (cycles, beats, last))
+        twin(ctypes.c_int64(memory.latency), ctypes.c_int64(count), *arrays)
         assert last.tolist() == memory.last_beats(requests)
         assert last[0] - cycles[0] == memory.cycles(int(beats[0]))
         segments += count
