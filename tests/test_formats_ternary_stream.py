@@ -95,6 +95,7 @@ def test_activation_words(bits):
     ({"lanes": 12}, ValueError, "lanes must be a multiple of 5, got 12"),
     ({"lanes": 2.5}, TypeError, "lanes must be an integer, got 2.5"),
     ({"datapath": "systolic"}, ValueError, "datapath must be one of tree, table, got 'systolic'"),
+    ({"rows": 65, "lanes": 20}, ValueError, r"rows \* lanes must be at most 1280, got 1300"),
     ({"act_bits": 9}, ValueError, "act_bits must be 4..8, got 9"),
     ({"rows": 4, "result_lanes": 3}, ValueError, r"result_lanes must divide rows \(4\), got 3"),
     ({"rows": 4, "result_lanes": 2, "datapath": "table"}, ValueError, "result_lanes must equal rows"),

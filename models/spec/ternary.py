@@ -14,6 +14,8 @@ from .record import Field, Record
 __all__ = ["TernaryEngine", "TernaryJob", "TRITS_PER_BYTE"]
 
 TRITS_PER_BYTE = 5
+MAX_LANES = 1280
+"""Trits of the widest beat, 2048 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class TernaryEngine(EngineSpec):
         put("lanes", check_int("lanes", self.lanes, TRITS_PER_BYTE, 320))
         if self.lanes % TRITS_PER_BYTE:
             raise ValueError(f"lanes must be a multiple of {TRITS_PER_BYTE}, got {self.lanes}")
+        if self.rows * self.lanes > MAX_LANES:
+            raise ValueError(f"rows * lanes must be at most {MAX_LANES}, got {self.rows * self.lanes}")
         check_choice("datapath", self.datapath, ("tree", "table"))
         put("act_bits", check_int("act_bits", self.act_bits, 4, 8))
         put("max_k", check_int("max_k", self.max_k, 1, 1 << 16))
