@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component
+from amaranth.sim import Simulator
 
+from sparseloom.hdl.bus.job_control import JobControl
 from sparseloom.hdl.bus.kernel import Kernel
 from sparseloom.hdl.bus.kernel_spec import KernelSpec
 from sparseloom.hdl.common.ports import EngineSignature
@@ -149,6 +151,37 @@ def test_soft_reset(bus, when):
         await whole_jobs(bench, count=2)
 
     bench_of(bus_bytes=bus).run(test)
+
+
+def test_a_buffer_is_swapped_as_done_is_first_offered():
+    """The engine may read for the next job from then on, even while the kernel still refuses ``done`` for a packet on its way."""
+    control = JobControl(KernelSpec(build=BUILD))
+
+    async def test(ctx):
+        ctx.set(control.push.valid, 1)
+        ctx.set(control.push.payload.load, 1)
+        ctx.set(control.loaded, 1)
+        ctx.set(control.job.ready, 1)
+        await ctx.tick().repeat(3)
+        ctx.set(control.push.valid, 0)
+        ctx.set(control.done.valid, 1)
+        ctx.set(control.held, 1)
+        # The first done is taken and its packet waits; the second is refused, but the buffer of the third job comes at once.
+        _, _, ready, take = await ctx.tick().sample(control.done.ready, control.take)
+        assert (ready, take) == (1, 1)
+        for expected in (1, 0, 0):
+            _, _, ready, take = await ctx.tick().sample(control.done.ready, control.take)
+            assert (ready, take) == (0, expected)
+        ctx.set(control.sent, 1)
+        _, _, finished = await ctx.tick().sample(control.finished)
+        assert finished
+        _, _, ready, take = await ctx.tick().sample(control.done.ready, control.take)
+        assert (ready, take) == (1, 0)
+
+    simulator = Simulator(control)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(test)
+    simulator.run()
 
 
 @dataclass(frozen=True, kw_only=True)

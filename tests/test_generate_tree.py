@@ -1,5 +1,6 @@
 """The folder that ``generate`` writes: the same every time, complete, free of the machine it was made on, whole or absent."""
 
+import ast
 import json
 import os
 import re
@@ -72,6 +73,16 @@ def test_every_file_that_is_named_is_there(files):
     ports = [port.strip() for port in top.split(",")]
     assert sorted(re.findall(r"^\| `(\w+)`", files["ports.md"].decode(), re.MULTILINE)) == sorted(ports)
     assert "{{" not in "".join(content.decode() for path, content in files.items() if not path.endswith((".npz", ".v")))
+
+
+def test_the_bench_needs_no_sparseloom(files):
+    """What a stranger has to install is what its README says: cocotb, cocotbext-axi, Verilator."""
+    imported = set()
+    for path in ("sim/run.py", "sim/kernel_bench.py"):
+        for node in ast.walk(ast.parse(files[path])):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            imported |= {name.partition(".")[0] for name in names + [node.module] * isinstance(node, ast.ImportFrom)}
+    assert imported - set(sys.stdlib_module_names) == {"cocotb", "cocotb_tools", "cocotbext"}
 
 
 def test_vectors_are_the_definition(files, folder):

@@ -12,15 +12,15 @@ __all__ = ["JobControl"]
 
 class JobControl(Component):
     """*Behaviour*: jobs go to the engine in order, while there is room for their completions. A job that loads buffers goes
-    when all of them are loaded and the engine has at most one job, and takes them at that one's ``done``; others go at once. A
-    completion shows when the last result of its job has left the kernel.
+    when all of them are loaded and the engine has at most one job, and takes them as that one's ``done`` is first offered;
+    others go at once. A completion shows when the last result of its job has left the kernel.
 
     *Members*: ``push`` in: a job and the buffers it loads, a bit each; ``job``, ``done`` the engine's; ``completion`` out, the
     oldest not yet read; ``loaded``/``take`` a bit a buffer; ``close`` high as ``done`` is accepted; ``held``/``sent`` a bit a
     result stream: a result of the job is on its way, its TLAST was accepted; ``finished`` high as a completion begins to show;
     ``idle``; ``queue_level``, ``done_level``.
-    *Latency*: a job is offered 1 cycle after ``push``. *Limits*: a job's reads begin after its own acceptance and after the
-    previous job's ``done``, as the engine contract has it.
+    *Latency*: a job is offered 1 cycle after ``push``. *Limits*: a job's reads lie between the first offers of the previous
+    job's ``done`` and of its own, as the engine contract has it.
     """
 
     def __init__(self, spec):
@@ -42,10 +42,14 @@ class JobControl(Component):
         m.submodules.queue = queue = Fifo(self.entry, depth)
         m.submodules.completions = completions = Fifo(layout(self.spec.build.done_record), depth)
         running, unread = Signal(range(depth + 1)), Signal(range(depth + 1))
-        sent_off, finished, popped = Signal(), Signal(), Signal()
-        _count(m, running, sent_off, self.close)
+        sent_off, ended, offered, finished, popped = Signal(), Signal(), Signal(), Signal(), Signal()
+        _count(m, running, sent_off, ended)
         _count(m, unread, sent_off, popped)
-        m.d.comb += [sent_off.eq(self.job.valid & self.job.ready), popped.eq(self.completion.valid & self.completion.ready)]
+        m.d.comb += [
+            sent_off.eq(self.job.valid & self.job.ready), popped.eq(self.completion.valid & self.completion.ready),
+            ended.eq(self.done.valid & ~offered),
+        ]
+        m.d.sync += offered.eq(self.done.valid & ~self.done.ready)
 
         head, later = queue.o.payload, Signal(len(self.spec.loads))
         ready = ~head.load.any() | ((running <= 1) & ((head.load & ~self.loaded) == 0))
@@ -54,11 +58,11 @@ class JobControl(Component):
             self.job.payload.eq(head.job), self.job.valid.eq(queue.o.valid & (unread != depth) & ready),
             queue.o.ready.eq(sent_off), self.queue_level.eq(queue.level),
         ]
-        with m.If(self.close):
+        with m.If(ended):
             m.d.comb += self.take.eq(later)
             m.d.sync += later.eq(0)
         with m.If(sent_off & head.load.any()):
-            with m.If((running == 0) | self.close):
+            with m.If((running == 0) | ended):
                 m.d.comb += self.take.eq(head.load)
             with m.Else():
                 m.d.sync += later.eq(head.load)
@@ -71,7 +75,7 @@ class JobControl(Component):
             finished.eq((waits.any() & ((waits & ~self.sent) == 0)) | (self.close & ~self.held.any())),
             self.finished.eq(finished), completions.o.ready.eq(popped),
             self.completion.payload.eq(completions.o.payload), self.completion.valid.eq(self.done_level != 0),
-            self.idle.eq(~queue.o.valid & (running == 0) & ~waits.any()),
+            self.idle.eq(~queue.o.valid & (running == 0) & ~self.done.valid & ~waits.any()),
         ]
         with m.If(self.close):
             m.d.sync += waits.eq(self.held)

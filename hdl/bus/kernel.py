@@ -21,8 +21,9 @@ class Kernel(Component):
     *Latency*: the closed forms of the spec. With streams as wide as their records the engine keeps its own rate and its
     ``cycles``.
     *Handshake*: every output leaves from a register, ``irq`` from two and a gate.
-    *Limits*: the engine takes no result of a job out before the previous job's ``done`` was accepted. Words that a packet is
-    too short for are those that the half of the buffer held before.
+    *Limits*: the engine offers no result of a job before the previous job's ``done`` was accepted, and reads for a job only
+    between the first offers of the previous job's ``done`` and of its own. Words that a packet is too short for are what that
+    half of the buffer held before.
     """
 
     def __init__(self, spec, engine=None):

@@ -14,8 +14,8 @@ __all__ = ["LoadedBuffer"]
 
 class LoadedBuffer(Component):
     """*Behaviour*: the words of a packet go to addresses 0, 1, 2... of the half that is not read; words that a short packet
-    leaves out keep what they held. Then packets are refused until ``take`` swaps the halves. Words beyond the buffer are
-    dropped.
+    leaves out keep what they held. Then packets are refused until ``take`` swaps the halves, for reads of the same cycle
+    already. Words beyond the buffer are dropped.
 
     *Members*: ``i`` words of packets; ``x`` the engine's reads, never refused; ``loaded`` high while a whole packet waits;
     ``take`` in, high for one cycle, no read under way; ``overlong`` high as a word is dropped.
@@ -42,7 +42,7 @@ class LoadedBuffer(Component):
             self.i.ready.eq(~self.loaded),
             write.addr.eq(Cat(~half, word)), write.data.eq(self.i.payload.data), write.en.eq(self.i.valid & self.i.ready & fits),
             self.overlong.eq(self.i.valid & self.i.ready & ~fits),
-            self.x.ready.eq(1), read.addr.eq(Cat(half, self.x.addr)), read.en.eq(self.x.valid),
+            self.x.ready.eq(1), read.addr.eq(Cat(half ^ self.take, self.x.addr)), read.en.eq(self.x.valid),
             self.x.data.eq(delay(m, read.data, buffer.read_latency - 1, "data")),
         ]
         with m.If(self.i.valid & self.i.ready):
