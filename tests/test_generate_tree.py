@@ -80,8 +80,9 @@ def test_the_bench_needs_no_sparseloom(files):
     imported = set()
     for path in ("sim/run.py", "sim/kernel_bench.py"):
         for node in ast.walk(ast.parse(files[path])):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            imported |= {name.partition(".")[0] for name in names + [node.module] * isinstance(node, ast.ImportFrom)}
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                imported |= {name.partition(".")[0] for name in names}
     assert imported - set(sys.stdlib_module_names) == {"cocotb", "cocotb_tools", "cocotbext"}
 
 

