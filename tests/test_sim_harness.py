@@ -1,6 +1,8 @@
 """The compiled harness on the toy engine: values, cycles, patterns of pauses, resets, waveforms, memories, interruption."""
 
 import ctypes
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -139,6 +141,15 @@ def test_progress_may_end_the_run(simulator, works):
         simulator.run(works * 1000, progress=progress)
     assert len(seen) == 3 and seen == sorted(seen) and seen[-1][0] > 0
     check_values(works, simulator.run(works))
+
+
+def test_an_interrupt_ends_the_run(simulator, works):
+    before = simulator.total_cycles
+    with pytest.raises(KeyboardInterrupt):
+        simulator.run(works * 1000, progress=lambda jobs, cycles: os.kill(os.getpid(), signal.SIGINT))
+    assert 0 < simulator.total_cycles - before < sum(BUILD.cycles(work.job) for work in works) * 100
+    check_values(works, simulator.run(works))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("wrong, error", [
