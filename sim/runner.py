@@ -56,7 +56,7 @@ _ALIVE = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 class _Run(ctypes.Structure):
-    """``struct Run`` of harness.cpp."""
+    """``struct Run`` of bench.h."""
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("jobs", "operands", "buffers", "results")),
@@ -86,6 +86,8 @@ class Simulator:
         self._library = ctypes.CDLL(str(library(build, design=design, opt=opt, trace=trace)))
         self._library.harness_open.restype = ctypes.c_void_p
         self._gates = ctypes.c_void_p(self._library.harness_open())
+        if not self._gates:
+            raise SimulationError("the gates do not settle after a reset", 1)
         self.total_cycles = 0
         """Cycles simulated so far, gaps between jobs included."""
 
@@ -115,7 +117,8 @@ class Simulator:
         ``memory``: models.spec.memory.Memory by operand stream, asked for the job's beats when it is accepted.
         ``max_cycles``: cycles without any transfer after which the engine counts as stuck.
         ``progress(jobs, cycles)`` is called now and then; what it raises ends the run.
-        Raises SimulationError for a stuck engine, an unstable refused payload, too few or too many beats; resets then.
+        Raises SimulationError for a stuck engine, a refused payload that changes, an offer that waits for ready, too few or too
+        many beats; resets then.
         """
         return self._run(works, stall, idle, seed, back_to_back, max_cycles, memory or {}, progress, reset_after=-1)
 

@@ -24,7 +24,7 @@ BUILDS = [
     TernaryEngine(rows=4, lanes=10, datapath="table", max_k=64, max_n=64, max_m=2, requantise=True, statistics=True),
     TernaryEngine(rows=1, lanes=5, datapath="tree", max_k=1, max_n=1, max_m=1, act_bits=4, read_latency=2),
     TernaryEngine(rows=3, lanes=15, datapath="table", max_k=40, max_n=31, max_m=1),
-    TernaryEngine(rows=16, lanes=20, max_k=1024, max_n=1024),
+    pytest.param(TernaryEngine(rows=16, lanes=20, max_k=1024, max_n=1024), marks=pytest.mark.slow),
 ]
 SHOW = """
 from sparseloom.hdl.engines import component

@@ -1,5 +1,8 @@
 """The harness and the bus models see every way in which an engine may break the rules of its ports."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 from amaranth.hdl import Module, Signal, Value
@@ -10,7 +13,7 @@ from sparseloom.hdl.export import export
 from sparseloom.models.formats.engines import Image
 from sparseloom.sim.cocotb.runner import run_jobs
 from sparseloom.sim.runner import SimulationError, Simulator, Work
-from sparseloom.sim.toy import Toy, ToyGates, toy_image
+from sparseloom.sim.toy import Toy, ToyGates, toy_design, toy_image
 
 pytestmark = pytest.mark.rtl
 
@@ -25,7 +28,9 @@ FAULTS = {
     7: "done: a completion without a job",
     8: "o_y: a beat beyond those of the jobs accepted so far",
     9: "nothing moved for 300 cycles",
+    10: "o_y: valid or payload waits for ready",
 }
+PROVOKED = (1, 2, 3, 4, 5, 6, 10)  # the faults that show only where something is refused
 GOOD = 0
 
 
@@ -60,6 +65,8 @@ class FaultyToy(wiring.Component):
             m.d.comb += self.o_y.valid.eq(1)
         with m.If(fault == 9):
             m.d.comb += [self.o_y.valid.eq(0), good.o_y.ready.eq(0)]
+        with m.If(fault == 10):
+            m.d.comb += self.o_y.valid.eq(good.o_y.valid & self.o_y.ready)
         return m
 
 
@@ -90,14 +97,14 @@ def work(rng, tag=GOOD, n=12, beats=0, **override):
 @pytest.mark.parametrize("tag", FAULTS)
 def test_harness_names_the_fault(simulator, rng, tag):
     with pytest.raises(SimulationError, match=FAULTS[tag]) as caught:
-        simulator.run([work(rng), *(work(rng, tag) for _ in range(5))], max_cycles=300, stall=0.9 if tag <= 6 else 0.0)
+        simulator.run([work(rng), *(work(rng, tag) for _ in range(5))], max_cycles=300, stall=0.9 if tag in PROVOKED else 0.0)
     assert caught.value.violations >= 1
     # The fault is over with its run: a good job passes.
     (receipt,) = simulator.run([work(rng)], stall=0.5, idle=0.5)
     assert receipt.done["tag"] == GOOD and len(receipt.outputs["y"]) == 12
 
 
-@pytest.mark.parametrize("tag", (1, 2, 3, 4, 5, 6))
+@pytest.mark.parametrize("tag", PROVOKED)
 def test_a_fault_that_no_refusal_provokes_is_legal(simulator, rng, tag):
     """Nothing is refused, so nothing must hold: the watcher must not cry then."""
     assert len(simulator.run([work(rng, tag)])) == 1
@@ -137,3 +144,13 @@ def test_cocotb_watcher_sees_the_fault(design, rng, tag, message):
 def test_cocotb_leaves_no_beat_behind(design, rng):
     with pytest.raises(SimulationError, match="i_w: 1 beats left over"):
         run_jobs(BUILD, [work(rng, beats=1)], design=design)
+
+
+def test_logic_that_does_not_settle_is_an_error_and_no_crash(rng):
+    toy = toy_design(BUILD)
+    ring = r"reg ring = 0; always @* ring = i_w_valid & ~ring; assign i_w_ready = \1 ^ ring;"
+    verilog, count = re.subn(r"assign i_w_ready = (.*?);", ring, toy.verilog)
+    assert count == 1
+    design = dataclasses.replace(toy, verilog=verilog)
+    with Simulator(BUILD, design=design) as simulator, pytest.raises(SimulationError, match="the simulation failed: .*converge"):
+        simulator.run([work(rng)])

@@ -192,6 +192,7 @@ def test_vcd_holds_the_latest_run(design, works, tmp_path):
     assert str(tmp_path) not in text
 
 
+@pytest.mark.slow
 def test_fst_is_written_or_the_missing_header_named(design, works, tmp_path):
     file = tmp_path / "toy.fst"
     try:
