@@ -38,19 +38,19 @@ class TernaryEngine(Component):
         m.submodules.accumulator = acc = (TreeAccumulator if tree else TableAccumulator)(build, datapath)
         m.submodules.results = results = Results(build, acc.result.shape(), datapath.latency + 1)
 
-        job, legal = shell.current, Signal()
+        job, waiting = shell.current, shell.waiting
+        legal = (self._within(waiting.k_blocks, build.max_k_blocks) & self._within(waiting.n, build.max_n)
+                 & self._within(waiting.m, build.max_m) & (waiting.shift <= build.max_shift)
+                 & (build.requantise | ~waiting.requantise))
         m.d.comb += [
             shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
             self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
-            legal.eq(self._within(job.k_blocks, build.max_k_blocks) & self._within(job.n, build.max_n)
-                     & self._within(job.m, build.max_m)
-                     & (build.requantise | ~job.requantise) & (job.shift <= build.max_shift)),
-            shell.illegal.eq(shell.start & ~legal), shell.finish.eq(results.finish | shell.illegal),
+            shell.refuse.eq(~legal), shell.finish.eq(results.finish),
             shell.overflow.eq(results.overflow), shell.saturated.eq(results.saturated),
             shell.stall_i.eq(seq.stall_i), shell.stall_x.eq(seq.stall_x), shell.stall_o.eq(results.stall),
         ]
         for part in (seq, results):
-            m.d.comb += [part.job.eq(job), part.start.eq(shell.start & legal)]
+            m.d.comb += [part.job.eq(job), part.start.eq(shell.start)]
         act = self.x_act
         m.d.comb += [
             act.addr.eq(seq.x_addr), act.valid.eq(seq.x_valid), seq.x_ready.eq(act.ready),

@@ -5,6 +5,7 @@ from amaranth.lib import data, stream
 from amaranth.lib.wiring import Component, In, Out
 
 from ..common.adder_tree import add_sub
+from ..common.countdown import Countdown
 from ..common.fifo import Fifo
 from ..common.fit import fit
 from ..common.ports import layout
@@ -91,33 +92,40 @@ class Results(Component):
         build, lanes = self.build, self.build.result_lanes
         parts = build.rows // lanes
         part, token = Signal(range(parts)), Signal(range(build.max_m))
-        row, left = Signal(range(build.max_n + build.rows)), Signal.like(self.job.n)
+        groups = Countdown(build.max_n, "result_row", by=build.rows)
+        tokens = Countdown(build.max_m, "result_token")
+        # ``rest``: results left in the row group, this part included; ``row``: first of this part, ``base``: of the row group.
+        rest, last_part = Signal(range(build.max_n + 1)), Signal()
+        row, base, fresh, fresh_group = Signal(20), Signal(20), Signal(), Signal()
         way = Signal(data.StructLayout({"valid": 1, "row": 20, "token": token.shape(), "final": 1, "first": 1}))
-        last_part, last_group, last_token = Signal(), Signal(), Signal()
         shape = data.ArrayLayout(self.sums_layout.elem_shape, lanes)
         bits = head.payload.as_value()
         m.d.comb += [
-            last_part.eq((part == parts - 1) | (left <= (part + 1) * lanes)),
-            last_group.eq(left <= build.rows), last_token.eq(token + 1 == self.job.m),
-            head.ready.eq(en & last_part),
-            way.valid.eq(head.valid), way.row.eq(row + part * lanes), way.token.eq(token),
-            way.final.eq(last_part & last_group & last_token), way.first.eq(self.job.first & (row == 0) & (part == 0)),
+            head.ready.eq(en & last_part), way.valid.eq(head.valid), way.row.eq(row), way.token.eq(token),
+            way.final.eq(last_part & groups.last & tokens.last), way.first.eq(fresh),
         ]
+
+        def begin(left, row_base, first):
+            """The first part of a sum whose row group begins at ``row_base`` with ``left`` results to go."""
+            return [part.eq(0), rest.eq(left), last_part.eq((left <= lanes) | (parts == 1)), row.eq(row_base), base.eq(row_base),
+                    fresh_group.eq(first), fresh.eq(first)]
+
+        next_token = [*tokens.advance(), token.eq(token + 1)]
         with m.If(head.valid & en):
-            m.d.sync += part.eq(part + 1)
+            m.d.sync += [part.eq(part + 1), rest.eq(rest - lanes), row.eq(row + lanes), fresh.eq(0),
+                         last_part.eq((part == parts - 2) | (rest <= 2 * lanes))]
             with m.If(last_part):
-                m.d.sync += part.eq(0)
-                step_group, step_token = [row.eq(row + build.rows), left.eq(left - build.rows)], [token.eq(token + 1)]
+                next_group = [*groups.advance(), *begin(groups.left - build.rows, base + build.rows, 0)]
                 if build.datapath == "tree":
-                    m.d.sync += step_token
-                    with m.If(last_token):
-                        m.d.sync += [token.eq(0), *step_group]
+                    m.d.sync += [*next_token, *begin(groups.left, base, fresh_group)]
+                    with m.If(tokens.last):
+                        m.d.sync += [*tokens.load(self.job.m), token.eq(0), *next_group]
                 else:
-                    m.d.sync += step_group
-                    with m.If(last_group):
-                        m.d.sync += [row.eq(0), left.eq(self.job.n), *step_token]
+                    m.d.sync += next_group
+                    with m.If(groups.last):
+                        m.d.sync += [*groups.load(self.job.n), *next_token, *begin(self.job.n, 0, self.job.first)]
         with m.If(self.start):
-            m.d.sync += [part.eq(0), token.eq(0), row.eq(0), left.eq(self.job.n)]
+            m.d.sync += [*groups.load(self.job.n), *tokens.load(self.job.m), token.eq(0), *begin(self.job.n, 0, self.job.first)]
         return data.View(shape, bits.word_select(part, shape.size) if parts > 1 else bits), way
 
     def _requantise(self, m, en, valid, values):

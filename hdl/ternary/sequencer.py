@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 from ...models.spec.ternary_cycles import TABLE_FILL
+from ..common.countdown import Countdown
 from ..common.delay import delay
 from ..common.ports import layout
 from .table import FILL_ENTRIES, TernaryTable
@@ -21,6 +22,12 @@ def _members(build):
     }
 
 
+def _loops(build, name):
+    """Countdowns over blocks of k, rows, tokens."""
+    return (Countdown(build.max_k_blocks, f"{name}_block"), Countdown(build.max_n, f"{name}_row", by=build.rows),
+            Countdown(build.max_m, f"{name}_token"))
+
+
 class TreeSequencer(Component):
     """Row groups; in each the blocks of k; in each the tokens: a beat is held while every token passes it.
 
@@ -35,27 +42,27 @@ class TreeSequencer(Component):
 
     def elaborate(self, platform):
         m = Module()
-        job, running = self.job, Signal()
-        left, rows = Signal.like(job.n), self.build.rows
-        block, last_token = Signal.like(job.k_blocks), Signal()
-        wanted = Signal()
+        job, running, wanted = self.job, Signal(), Signal()
+        block, row, token = _loops(self.build, "step")
         m.d.comb += [
-            self.first.eq(block == 0), self.last.eq(block + 1 == job.k_blocks), last_token.eq(self.token + 1 == job.m),
-            wanted.eq(running & (self.credit | ~self.last)),
+            self.last.eq(block.last), wanted.eq(running & (self.credit | ~block.last)),
             self.x_valid.eq(wanted & self.w_valid), self.step.eq(self.x_valid & self.x_ready),
-            self.w_ready.eq(wanted & self.x_ready & last_token),
+            self.w_ready.eq(wanted & self.x_ready & token.last),
             self.stall_i.eq(wanted & ~self.w_valid), self.stall_x.eq(self.x_valid & ~self.x_ready),
         ]
-        with m.If(self.start):
-            m.d.sync += [running.eq(1), left.eq(job.n), block.eq(0), self.token.eq(0), self.x_addr.eq(0), self.group.eq(0)]
         with m.If(self.step):
-            m.d.sync += [self.token.eq(self.token + 1), self.x_addr.eq(self.x_addr + 1)]
-            with m.If(last_token):
-                m.d.sync += [self.token.eq(0), block.eq(block + 1)]
-                with m.If(self.last):
-                    m.d.sync += [block.eq(0), self.x_addr.eq(0), left.eq(left - rows), self.group.eq(self.group + 1)]
-                    with m.If(left <= rows):
+            m.d.sync += [*token.advance(), self.token.eq(self.token + 1), self.x_addr.eq(self.x_addr + 1)]
+            with m.If(token.last):
+                m.d.sync += [*token.load(job.m), self.token.eq(0), *block.advance(), self.first.eq(0)]
+                with m.If(block.last):
+                    m.d.sync += [*block.load(job.k_blocks), self.first.eq(1), self.x_addr.eq(0), *row.advance()]
+                    with m.If(row.last):
                         m.d.sync += running.eq(0)
+        with m.If(self.start):
+            m.d.sync += [
+                running.eq(1), *row.load(job.n), *block.load(job.k_blocks), *token.load(job.m),
+                self.first.eq(1), self.token.eq(0), self.x_addr.eq(0),
+            ]
         return m
 
 
@@ -82,34 +89,38 @@ class TableSequencer(Component):
     def _fill_side(self, m, full, freed):
         job, latency = self.job, self.build.read_latency
         reading, loaded, waiting = Signal(), Signal(), Signal()
-        block, token = Signal.like(job.k_blocks), Signal(range(self.build.max_m))
-        count, filling, begin = Signal(range(TABLE_FILL)), Signal(), Signal()
+        block, _, token = _loops(self.build, "fill")
+        next_token = Signal(range(self.build.max_m + 1))
+        count, filling, begin, early = Signal(range(TABLE_FILL)), Signal(), Signal(), Signal()
         busy = Signal(2)
         accepted = self.x_valid & self.x_ready
         m.d.comb += [
             # The next activations may arrive in the cycle after the last entry was taken from the present ones.
-            self.x_valid.eq(reading & ~waiting & ~loaded & (~filling | (count >= FILL_ENTRIES - latency))),
-            self.stall_x.eq(self.x_valid & ~self.x_ready),
+            self.x_valid.eq(reading & ~waiting & ~loaded & ~early), self.stall_x.eq(self.x_valid & ~self.x_ready),
             self.load.eq(delay(m, accepted, latency, "arrival", reset_less=False)),
             begin.eq(loaded & ~filling & ~busy.bit_select(self.fill_set, 1)),
             self.fill.eq(filling & (count < FILL_ENTRIES)), self.fill_entry.eq(count),
         ]
         with m.If(accepted):
-            m.d.sync += [waiting.eq(1), block.eq(block + 1), self.x_addr.eq(self.x_addr + job.m)]
-            with m.If(block + 1 == job.k_blocks):
-                m.d.sync += [block.eq(0), token.eq(token + 1), self.x_addr.eq(token + 1)]
-                with m.If(token + 1 == job.m):
+            m.d.sync += [waiting.eq(1), *block.advance(), self.x_addr.eq(self.x_addr + job.m)]
+            with m.If(block.last):
+                m.d.sync += [*block.load(job.k_blocks), *token.advance()]
+                m.d.sync += [next_token.eq(next_token + 1), self.x_addr.eq(next_token)]
+                with m.If(token.last):
                     m.d.sync += reading.eq(0)
         with m.If(self.load):
             m.d.sync += [loaded.eq(1), waiting.eq(0)]
         with m.If(begin):
-            m.d.sync += [filling.eq(1), count.eq(0), loaded.eq(0)]
+            m.d.sync += [filling.eq(1), early.eq(1), count.eq(0), loaded.eq(0)]
         with m.Elif(filling):
             m.d.sync += count.eq(count + 1)
+            with m.If(count == FILL_ENTRIES - latency - 1):
+                m.d.sync += early.eq(0)
             with m.If(count == TABLE_FILL - 2):
                 m.d.sync += [filling.eq(0), self.fill_set.eq(~self.fill_set)]
         with m.If(self.start):
-            m.d.sync += [reading.eq(1), block.eq(0), token.eq(0), self.x_addr.eq(0), self.fill_set.eq(0)]
+            m.d.sync += [reading.eq(1), *block.load(job.k_blocks), *token.load(job.m), next_token.eq(1), self.x_addr.eq(0),
+                         self.fill_set.eq(0)]
         # A set is busy from the beginning of its fill until its last beat was accepted.
         ready = delay(m, filling & (count == FILL_ENTRIES - 1), TernaryTable.FILL_READY - 1, "ready", reset_less=False)
         for index in range(2):
@@ -123,20 +134,18 @@ class TableSequencer(Component):
                 m.d.sync += full[index].eq(0)
 
     def _step_side(self, m, full, freed):
-        job, rows = self.job, self.build.rows
-        block, left, wanted = Signal.like(job.k_blocks), Signal.like(job.n), Signal()
-        last_group = Signal()
+        job, wanted = self.job, Signal()
+        block, row, _ = _loops(self.build, "step")
         m.d.comb += [
-            last_group.eq(left <= rows), freed.eq(self.step & last_group),
-            self.first.eq(block == 0), self.last.eq(block + 1 == job.k_blocks),
-            wanted.eq(full.bit_select(self.set, 1) & (self.credit | ~self.last)),
+            freed.eq(self.step & row.last), self.last.eq(block.last),
+            wanted.eq(full.bit_select(self.set, 1) & (self.credit | ~block.last)),
             self.w_ready.eq(wanted), self.step.eq(wanted & self.w_valid), self.stall_i.eq(wanted & ~self.w_valid),
         ]
         with m.If(self.step):
-            m.d.sync += [left.eq(left - rows), self.group.eq(self.group + 1)]
-            with m.If(last_group):
-                m.d.sync += [left.eq(job.n), self.group.eq(0), self.set.eq(~self.set), block.eq(block + 1)]
-                with m.If(self.last):
-                    m.d.sync += [block.eq(0), self.token.eq(self.token + 1)]
+            m.d.sync += [*row.advance(), self.group.eq(self.group + 1)]
+            with m.If(row.last):
+                m.d.sync += [*row.load(job.n), self.group.eq(0), self.set.eq(~self.set), *block.advance(), self.first.eq(0)]
+                with m.If(block.last):
+                    m.d.sync += [*block.load(job.k_blocks), self.first.eq(1)]
         with m.If(self.start):
-            m.d.sync += [left.eq(job.n), block.eq(0), self.group.eq(0), self.token.eq(0), self.set.eq(0)]
+            m.d.sync += [*row.load(job.n), *block.load(job.k_blocks), self.first.eq(1), self.group.eq(0), self.set.eq(0)]
