@@ -45,8 +45,9 @@ MUTANTS = [
     (TREE, Mutant("weights one cycle late", "hdl.ternary.tree", "build.read_latency - 2", "build.read_latency - 1")),
     (TREE, Mutant("sums run on into the next", "hdl.ternary.accumulate", "masked = Mux(self.first, 0, old[row].value)",
                   "masked = Mux(0, 0, old[row].value)")),
-    (TREE, Mutant("tokens share an accumulator", "hdl.ternary.accumulate", "write.addr.eq(self.token), write.en.eq(self.valid)",
-                  "write.addr.eq(0), write.en.eq(self.valid)")),
+    (TREE, Mutant("tokens share an accumulator", "hdl.ternary.accumulate",
+                  "write.addr.eq(delay(m, self.token_ahead, 1, \"token\")),",
+                  "write.addr.eq(0),")),
     (TREE, Mutant("last row group dropped", "hdl.common.countdown", "self.last.eq(self.left <= 2 * self.by)",
                   "self.last.eq(self.left <= 3 * self.by)")),
     (TREE, Mutant("beat taken while the read is refused", "hdl.ternary.sequencer",
@@ -67,7 +68,7 @@ MUTANTS = [
     (TABLE, Mutant("partial sums of the neighbouring group", "hdl.ternary.accumulate", "read.addr.eq(self.group_ahead)",
                   "read.addr.eq(self.group_ahead ^ 1)")),
     (TABLE, Mutant("old partial sums at the first block", "hdl.ternary.accumulate",
-                   "with m.If(delay(m, self.first_ahead, 1, \"first\")):",
+                   "with m.If(delay(m, self.first_ahead, self.AHEAD - 1, \"first\")):",
                   "with m.If(0):")),
 ]
 

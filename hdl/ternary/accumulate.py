@@ -23,8 +23,8 @@ class TreeAccumulator(Component):
 
     *Behaviour*: the accumulator keeps a sign of its own, (-1)**sign * value, so that a new sum is added unnegated and an old
     one masked in the same LUT: ``value' = sum +- (first ? 0 : value)``, ``sign'`` = sign of the sum.
-    *Members*: ``value``, ``sign`` with ``valid``, ``first``, ``last``, ``token`` in the same cycle; ``result`` (value, then
-    sign in the top bit) with
+    *Members*: ``value``, ``sign`` with ``valid``, ``first``, ``last`` in the same cycle; ``token_ahead`` a cycle before;
+    ``single``: the job has one token; ``result`` (value, then sign in the top bit) with
     ``result_valid`` one cycle after the last.
     """
 
@@ -32,40 +32,46 @@ class TreeAccumulator(Component):
         self.build = build
         result = data.StructLayout({"value": signed(build.acc_width), "sign": 1})
         super().__init__(_members(build, datapath, result) | {
-            "valid": In(1), "first": In(1), "last": In(1), "token": In(range(build.max_m))})
+            "valid": In(1), "first": In(1), "last": In(1), "token_ahead": In(range(build.max_m)), "single": In(1)})
 
     def elaborate(self, platform):
         m = Module()
         held = Signal(self.result.shape())
-        if self.build.max_m == 1:
-            with m.If(self.valid):
-                m.d.sync += self.result.eq(held)
-            old = self.result
-        else:
-            m.submodules.memory = memory = Memory(shape=self.result.shape(), depth=self.build.max_m, init=[])
-            write, read = memory.write_port(), memory.read_port(domain="comb")
-            m.d.comb += [write.addr.eq(self.token), write.en.eq(self.valid), write.data.eq(held), read.addr.eq(self.token)]
-            old = read.data
+        with m.If(self.valid):
             m.d.sync += self.result.eq(held)
+        kept = self.result if self.build.max_m == 1 else self._memory(m, held)
         for row in range(self.build.rows):
-            masked = Mux(self.first, 0, old[row].value)[: self.build.acc_width].as_signed()
-            total = add_sub(self.value[row], masked, self.sign[row] ^ old[row].sign)
+            masked = Mux(self.first, 0, kept[row].value)[: self.build.acc_width].as_signed()
+            total = add_sub(self.value[row], masked, self.sign[row] ^ kept[row].sign)
             # Fits: the spec's acc_peak bounds every partial sum.
             m.d.comb += [held[row].value.eq(total), held[row].sign.eq(self.sign[row])]
         m.d.sync += self.result_valid.eq(self.valid & self.last)
         return m
 
+    def _memory(self, m, held):
+        """The sums so far of the present token: read a cycle ahead, or, if it is the only token, just computed."""
+        m.submodules.memory = memory = Memory(shape=self.result.shape(), depth=self.build.max_m, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        stored = Signal(self.result.shape(), reset_less=True)
+        m.d.sync += stored.eq(read.data)
+        m.d.comb += [
+            read.addr.eq(self.token_ahead), write.addr.eq(delay(m, self.token_ahead, 1, "token")),
+            write.en.eq(self.valid), write.data.eq(held),
+        ]
+        return data.View(self.result.shape(), Mux(self.single, self.result.as_value(), stored.as_value()))
+
 
 class TableAccumulator(Component):
-    """Accumulates per row group in block memory, read two cycles ahead and written one cycle after the sum.
+    """Accumulates per row group in block memory, read three cycles ahead and written one cycle after the sum.
 
-    *Members*: ``valid_ahead``, ``first_ahead``, ``group_ahead`` two cycles before ``value``/``sign``; ``last_ahead`` likewise;
+    *Members*: ``valid_ahead``, ``first_ahead``, ``group_ahead`` ``AHEAD`` cycles before ``value``/``sign``; ``last_ahead``
+    likewise;
     ``result`` with
-    ``result_valid`` one cycle after the sums. *Limits*: a group comes back after four cycles at the earliest; ``TABLE_FILL``
+    ``result_valid`` one cycle after the sums. *Limits*: a group comes back after five cycles at the earliest; ``TABLE_FILL``
     sees to it.
     """
 
-    AHEAD = 2
+    AHEAD = 3
 
     def __init__(self, build, datapath):
         self.build = build
@@ -79,10 +85,12 @@ class TableAccumulator(Component):
         read, write = memory.read_port(), memory.write_port()
         old = Signal(data.ArrayLayout(signed(width), self.build.rows), reset_less=True)
         m.d.comb += [read.addr.eq(self.group_ahead), read.en.eq(1)]
-        with m.If(delay(m, self.first_ahead, 1, "first")):
+        # Nothing lies between the memory and this register, so that synthesis may take the memory's own.
+        fetched = delay(m, read.data, 1, "fetched")
+        with m.If(delay(m, self.first_ahead, self.AHEAD - 1, "first")):
             m.d.sync += old.eq(0)
         with m.Else():
-            m.d.sync += old.eq(read.data)
+            m.d.sync += old.eq(fetched)
         for row in range(self.build.rows):
             m.d.sync += self.result[row].eq(add_sub(old[row], self.value[row], self.sign[row]))
         written = delay(m, self.valid_ahead, self.AHEAD + 1, "written", reset_less=False)

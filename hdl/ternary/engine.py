@@ -76,7 +76,8 @@ class TernaryEngine(Component):
             acc.valid.eq(delay(m, seq.step, datapath.latency, "valid", reset_less=False)),
             acc.first.eq(delay(m, seq.first, datapath.latency, "first")),
             acc.last.eq(delay(m, seq.last, datapath.latency, "last")),
-            acc.token.eq(delay(m, seq.token, datapath.latency, "token")),
+            acc.token_ahead.eq(delay(m, seq.token, datapath.latency - 1, "token")),
+            acc.single.eq(delay(m, seq.job.m == 1, 1, "single")),
         ]
 
     def _join_table(self, m, seq, datapath, acc):
