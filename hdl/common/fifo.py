@@ -13,7 +13,7 @@ class Fifo(Component):
 
     *Parameters*: ``shape`` of the payload; ``depth``, a power of two of at least 2.
     *Members*: ``i``, ``o`` streams; ``level`` payloads held.
-    *Latency*: accepted in cycle c, offered from cycle c + 1. *Handshake*: ``i.ready`` depends on registers alone; full rate.
+    *Latency*: accepted in cycle c, offered from cycle c + 1. *Handshake*: ``i.ready`` and ``o.valid`` are registers; full rate.
     *Limits*: the memory is read asynchronously: LUTRAM, not block RAM.
     """
 
@@ -28,9 +28,10 @@ class Fifo(Component):
         m.submodules.memory = memory = Memory(shape=Shape.cast(self.shape), depth=self.depth, init=[])
         write, read = memory.write_port(), memory.read_port(domain="comb")
         put, get = Signal(range(self.depth)), Signal(range(self.depth))
+        room, some = Signal(init=1), Signal()
         m.d.comb += [
-            self.i.ready.eq(self.level != self.depth),
-            self.o.valid.eq(self.level != 0),
+            self.i.ready.eq(room),
+            self.o.valid.eq(some),
             write.en.eq(self.i.valid & self.i.ready), write.addr.eq(put), write.data.eq(self.i.payload),
             read.addr.eq(get), self.o.payload.eq(read.data),
         ]
@@ -40,7 +41,7 @@ class Fifo(Component):
         with m.If(gave):
             m.d.sync += get.eq(get + 1)
         with m.If(took & ~gave):
-            m.d.sync += self.level.eq(self.level + 1)
+            m.d.sync += [self.level.eq(self.level + 1), some.eq(1), room.eq(self.level != self.depth - 1)]
         with m.Elif(gave & ~took):
-            m.d.sync += self.level.eq(self.level - 1)
+            m.d.sync += [self.level.eq(self.level - 1), some.eq(self.level != 1), room.eq(1)]
         return m

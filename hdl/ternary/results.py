@@ -79,13 +79,13 @@ class Results(Component):
         return isinstance(self.sums_layout.elem_shape, data.StructLayout)
 
     def _give_credit(self, m, head):
-        free = Signal(range(self.depth + 1), init=self.depth)
+        free, some = Signal(range(self.depth + 1), init=self.depth), Signal(init=1)
         taken = head.valid & head.ready
         with m.If(self.issued & ~taken):
-            m.d.sync += free.eq(free - 1)
+            m.d.sync += [free.eq(free - 1), some.eq(free != 1)]
         with m.Elif(taken & ~self.issued):
-            m.d.sync += free.eq(free + 1)
-        m.d.comb += self.credit.eq(free != 0)
+            m.d.sync += [free.eq(free + 1), some.eq(1)]
+        m.d.comb += self.credit.eq(some)
 
     def _serialise(self, m, head, en):
         """(lanes, way) of the present part of the sum at the queue's head; rows and tokens in the order of the datapath."""
