@@ -68,7 +68,7 @@ def check_build(build, *, jobs, seed, modes=tuple(MODES), simulator=None):
     sim = simulator or Simulator(build)
     for mode in modes:
         receipts = sim.run(works, seed=seed, **MODES[mode])
-        _check_causes(build, receipts, mode)
+        _check_causes(build, works, receipts, mode)
         for index, (work, want, receipt) in enumerate(zip(works, wants, receipts, strict=True)):
             where = f"{build!r}, {mode}, job {index}: {work.job!r}"
             _check_values(build, work.job, want, receipt, where, seen)
@@ -108,12 +108,14 @@ def _check_counters(build, job, receipt, mode, index, where):
             raise Mismatch(f"{where}: done counts {done['cycles']} cycles, closed form {build.cycles(job)}")
 
 
-def _check_causes(build, receipts, mode):
-    """Idle sources stall operands alone, refusing sinks buffers and results alone, and each of these at least once."""
+def _check_causes(build, works, receipts, mode):
+    """Refusing sinks stall buffers and results alone, and both; idle sources operands alone, and surely if anything came late."""
     total = {cause: sum(receipt.done[cause] for receipt in receipts) for cause in ("stall_i", "stall_x", "stall_o")}
-    caused = {"idle_source": {"stall_i"}, "stalling_sink": {"stall_x", "stall_o"}}.get(mode)
-    if caused is not None and {cause for cause, cycles in total.items() if cycles} != caused:
-        raise Mismatch(f"{build!r}, {mode}: only {', '.join(sorted(caused))} should have counted, counted {total}")
+    late = sum(receipt.done["cycles"] - build.cycles(work.job) for work, receipt in zip(works, receipts, strict=True))
+    counted = {cause for cause, cycles in total.items() if cycles}
+    caused = {"idle_source": {"stall_i"} if late else counted & {"stall_i"}, "stalling_sink": {"stall_x", "stall_o"}}
+    if counted != caused.get(mode, counted):
+        raise Mismatch(f"{build!r}, {mode}: {late} cycles late, only {caused[mode]} may count, counted {total}")
 
 
 def _check_illegal(build, sim, works, wants, seed, seen):
