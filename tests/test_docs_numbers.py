@@ -1,11 +1,15 @@
 """Figures that the README quotes and that need no gates are computed anew: a change that moves one must move the README."""
 
+import json
+import re
+
 import pytest
 
 import sparseloom
 from sparseloom.host.compiler import outline
 from sparseloom.models.spec.boards import BOARDS
 from sparseloom.models.zoo import MODELS
+from sparseloom.perfmodel.cost.ternary import TABLE as COSTS
 
 ROWS = {128: 4, 512: 16}
 LANES = 20
@@ -56,3 +60,19 @@ def test_perplexities(readme):
     for words, score in (("ternary, as shipped", "ternary"), ("float, same shape", "float"),
                          ("interpolated Kneser-Ney bigram", "bigram")):
         assert f"| {words} | {scores[score]['test']['perplexity']:.2f} |" in readme
+
+
+def test_gates_a_lane(readme):
+    columns = [("tree", "xcup"), ("table", "xcup"), ("tree", "ecp5"), ("table", "ecp5")]
+    quoted = {}
+    for rows, cells in re.findall(r"\| (\d+) \(\d+ bit\) ((?:\| [\d.]+ LUT, [\d.]+ FF ){4})\|", readme):
+        quoted |= {(int(rows), *column): cell.strip() for column, cell in zip(columns, cells.split("|")[1:], strict=True)}
+    assert len(quoted) == 12
+    compared = 0
+    for row in json.loads(COSTS.read_text()):
+        build, place = row["build"], (row["build"]["rows"], row["build"]["datapath"], row["family"])
+        if place in quoted and build == {"datapath": place[1], "rows": place[0], "lanes": LANES}:
+            lut, ff = (row["dot"][name] / (place[0] * LANES) for name in ("lut", "ff"))
+            assert quoted[place] == f"{lut:.1f} LUT, {ff:.1f} FF", place
+            compared += 1
+    assert compared >= 2
