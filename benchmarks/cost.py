@@ -26,8 +26,11 @@ LANES = 20
 FAMILIES = ("xcup", "ecp5")
 LIMITS = {"tree": (1, 15.0), "table": (16, 9.0)}  # on xcup, from so many rows on: at most so many LUT a lane
 SIZES = (1024, 256)
-PLACED = ({"datapath": "tree", "rows": 4, "lanes": LANES},)
-WANTED_MHZ = 150.0
+PLACED = (  # on ECP5, and the clock to reach there in MHz
+    ({"datapath": "tree", "rows": 4, "lanes": LANES, "max_m": 1}, 150),
+    ({"datapath": "tree", "rows": 4, "lanes": LANES}, 125),
+    ({"datapath": "table", "rows": 4, "lanes": LANES}, 100),
+)
 # What the cost model's formula is fitted to beside the table above, and what it is judged by.
 FITTED = {
     "tree": (
@@ -44,9 +47,9 @@ FITTED = {
     "table": (
         {"rows": 1, "lanes": 80}, {"rows": 8, "lanes": 10}, {"rows": 6, "lanes": 5},
         {"rows": 4, "lanes": 20, "act_bits": 4}, {"rows": 8, "lanes": 10, "max_m": 1}, {"rows": 2, "lanes": 40, "max_k": 256},
-        {"rows": 4, "lanes": 10, "max_k": 16384, "max_n": 65536, "max_m": 32}, {"rows": 7, "lanes": 20, "max_n": 256},
+        {"rows": 4, "lanes": 10, "max_k": 16384, "max_n": 32768, "max_m": 32}, {"rows": 7, "lanes": 20, "max_n": 2048},
         {"rows": 4, "lanes": 10, "requantise": True}, {"rows": 2, "lanes": 5, "requantise": True, "max_k": 256},
-        {"rows": 4, "lanes": 10, "statistics": True}, {"rows": 2, "lanes": 5, "statistics": True, "max_n": 256},
+        {"rows": 4, "lanes": 10, "statistics": True}, {"rows": 2, "lanes": 5, "statistics": True, "max_n": 2048},
         {"rows": 4, "lanes": 5, "statistics": True, "requantise": True, "max_k": 1024},
     ),
 }
@@ -124,7 +127,7 @@ def main():
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--check", action="store_true", help="fail where the cost model ships other counts")
-    parser.add_argument("--place", action="store_true", help="also place and route an engine of 80 lanes on ECP5")
+    parser.add_argument("--place", action="store_true", help="also place and route engines of 80 lanes on ECP5")
     parser.add_argument("--write", action="store_true", help="measure all builds of the cost model and write its table; an hour")
     args = parser.parse_args()
     if args.write:
@@ -139,11 +142,12 @@ def main():
             wrong += too_large(figures[-1]) or (args.check and differs(row))
             if not args.json:
                 print(LINE.format(**figures[-1]), flush=True)
-    for settings in PLACED if args.place else ():
-        clocks.append({"build": settings, **asdict(place(export(component(TernaryEngine(**settings)), "engine")))})
-        wrong += clocks[-1]["mhz"] < WANTED_MHZ
+    for settings, wanted in PLACED if args.place else ():
+        clock = {"build": settings, **asdict(place(export(component(TernaryEngine(**settings)), "engine")))}
+        clocks.append(clock)
+        wrong += clock["mhz"] < wanted
         if not args.json:
-            print("{part}, {tool}, seed {seed}: {mhz:.1f} MHz; slowest path {critical}".format(**clocks[-1]))
+            print("{part}, {tool}, seed {seed}, {build}: {mhz:.1f} MHz; slowest path {critical}".format(**clock))
     if args.json:
         print(json.dumps({"basis": "yosys", "cost": figures, "place": clocks}))
     return int(bool(wrong))

@@ -35,7 +35,7 @@ _FF = dict.fromkeys(("FDRE", "FDSE", "FDCE", "FDPE", "TRELLIS_FF"), 1)
 _DSP = dict.fromkeys(("DSP48E1", "DSP48E2", "MULT18X18D", "MULT9X9D", "ALU54B"), 1)
 _BRAM = {"RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2, "DP16KD": 1, "PDPW16KD": 1}
 _URAM = {"URAM288": 1}
-_CARRY = {"CARRY4": 4, "CARRY8": 8, "CCU2C": 2}
+_CARRY = ("CARRY4", "CARRY8")
 # Multiplexers inside a LUT's own slice, constants, clock buffers.
 _FREE = ("MUXF7", "MUXF8", "MUXF9", "PFUMX", "L6MUX21", "BUFG", "GND", "VCC", "GSR")
 _KNOWN = {*_LOGIC, *_MEMORY, *_FF, *_DSP, *_BRAM, *_URAM, *_CARRY, *_FREE}
@@ -83,7 +83,7 @@ def count(cells):
 
     memory = total(_MEMORY)
     return Resources(lut=total(_LOGIC) + memory, lut_memory=memory, lut_route=0, ff=total(_FF), dsp=total(_DSP),
-                     bram=total(_BRAM), uram=total(_URAM), carry=total(_CARRY), basis="yosys")
+                     bram=total(_BRAM), uram=total(_URAM), basis="yosys")
 
 
 def count_routes(netlist):
@@ -95,7 +95,7 @@ def count_routes(netlist):
     beside = {bit for cell in netlist if cell["type"] in _LOGIC for bit in cell["connections"].get("O", ())}
     routes = 0
     for cell in netlist:
-        for bit in cell["connections"]["S"] if cell["type"] in ("CARRY4", "CARRY8") else ():
+        for bit in cell["connections"]["S"] if cell["type"] in _CARRY else ():
             if bit in beside:
                 beside.remove(bit)
             elif isinstance(bit, int):  # constants are strings

@@ -24,8 +24,6 @@ class Resources:
     bram: int
     """Block memories of 18 kbit; one of 36 kbit counts twice."""
     uram: int
-    carry: int
-    """Places on carry chains."""
     basis: str
     """``yosys``: counted in a netlist. ``model``: a formula fitted to such counts."""
 
