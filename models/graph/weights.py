@@ -1,7 +1,7 @@
 """Compressed weights of a layer, in memory or still in their file.
 
 Every kind of weight is a class of its own with ``kind``, ``format``, ``n``, ``k``, ``nbytes`` and ``load()``; a mapper asks
-for the kind first. Ternary is the one kind so far; others (N:M sparse, 4 bits in groups) are further classes, not flags here.
+for the kind first: ``ternary`` here, ``grouped`` (a few bits in groups, dense or N:M) in :mod:`.grouped`.
 """
 
 from collections.abc import Callable
