@@ -14,11 +14,11 @@ CODEBOOK_ENTRIES = 16
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GroupedWeight:
-    """The matrix w[n, k] = (codes[n, k] - zero[n, g]) * scale[n, g] + offset[n, g], with g = k // scale_group.
+    """The matrix w[n, k] = (codes[n, k] - zero[n, g]) * scale[n, g], with g = k // scale_group.
 
     ``codes`` uint8 ``[n, k]``, below 2**bits (``bits`` 2, 3, 4 or 8). ``scale`` finite float32 ``[n, ceil(k / scale_group)]``;
-    ``zero`` integer codes of zero, uint8 of the same shape, None for 2**(bits - 1); or ``offset`` float32 of the same shape (the
-    affine form, Q4_1). ``codebook`` int8 ``[16]``: w = codebook[code] * scale instead, 4 bits alone, without ``zero``.
+    ``zero``: the code that means 0, uint8 of the same shape, None for 2**(bits - 1). Or the affine form (Q4_1): ``offset``
+    float32 of the same shape, w = codes * scale + offset, without ``zero``. ``codebook`` int8 ``[16]``: w = codebook[code] * scale instead, 4 bits alone, without ``zero``.
     ``mask`` bool ``[n, k]``: where False the weight is exactly 0 whatever its code; ``nnz`` of each ``group`` consecutive
     columns are kept at most. No ``offset`` with a mask.
     ``order`` int32 ``[k]``, None for identity: column j multiplies the input order[j] (activation-ordered GPTQ).
@@ -46,7 +46,8 @@ class GroupedWeight:
         check_int("scale_group", self.scale_group, 1, 1 << 31)
         _check_array("codes", self.codes, np.uint8, (None, None))
         if self.codes.size == 0 or int(self.codes.max()) >> self.bits:
-            raise ValueError(f"codes must be below {1 << self.bits} and not empty, got {self.codes.max() if self.codes.size else []}")
+            got = self.codes.max() if self.codes.size else "none"
+            raise ValueError(f"codes must be below {1 << self.bits} and at least one, got {got}")
         shape = self.n, -(-self.k // self.scale_group)
         _check_array("scale", self.scale, np.float32, shape)
         if self.zero is not None:
@@ -55,6 +56,8 @@ class GroupedWeight:
                 raise ValueError(f"zero must be at most {1 << self.bits}, got {int(self.zero.max())}")
         if self.offset is not None:
             _check_array("offset", self.offset, np.float32, shape)
+            if self.zero is not None:
+                raise ValueError("zero must be absent with an offset")
         for name in ("scale", "offset"):
             value = getattr(self, name)
             if value is not None and not np.isfinite(value).all():
