@@ -18,7 +18,8 @@ class GroupedWeight:
 
     ``codes`` uint8 ``[n, k]``, below 2**bits (``bits`` 2, 3, 4 or 8). ``scale`` finite float32 ``[n, ceil(k / scale_group)]``;
     ``zero``: the code that means 0, uint8 of the same shape, None for 2**(bits - 1). Or the affine form (Q4_1): ``offset``
-    float32 of the same shape, w = codes * scale + offset, without ``zero``. ``codebook`` int8 ``[16]``: w = codebook[code] * scale instead, 4 bits alone, without ``zero``.
+    float32 of the same shape, w = codes * scale + offset, without ``zero``. ``codebook`` int8 ``[16]``: w = codebook[code] *
+    scale instead, 4 bits alone, without ``zero`` and ``offset``.
     ``mask`` bool ``[n, k]``: where False the weight is exactly 0 whatever its code; ``nnz`` of each ``group`` consecutive
     columns are kept at most. No ``offset`` with a mask.
     ``order`` int32 ``[k]``, None for identity: column j multiplies the input order[j] (activation-ordered GPTQ).
