@@ -1,7 +1,8 @@
 """The engine families by name."""
 
+from .sparse_chain import SparseChain
 from .ternary import TernaryEngine
 
 __all__ = ["ENGINES"]
 
-ENGINES = {spec.name: spec for spec in (TernaryEngine,)}
+ENGINES = {spec.name: spec for spec in (TernaryEngine, SparseChain)}

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from . import ternary_cycles
+from .draw import draw_size
 from .engine import Buffer, EngineSpec, Job, Stream
 from .errors import check_choice, check_int
 from .record import Field, Record
@@ -208,7 +209,7 @@ class TernaryEngine(EngineSpec):
             result_lanes=int(rng.choice(divisors)) if datapath == "tree" else None, read_latency=int(rng.integers(2, 5)))
 
     def draw_job(self, rng):
-        k, n, m = _draw(rng, self.max_k, self.lanes), _draw(rng, self.max_n, self.rows), _draw(rng, self.max_m, 1)
+        k, n, m = draw_size(rng, self.max_k, self.lanes), draw_size(rng, self.max_n, self.rows), draw_size(rng, self.max_m, 1)
         requantise = self.requantise and bool(rng.integers(2))
         # Powers of two with a short shift make ties; general multipliers make the rest.
         multiplier, shift = (1 << int(rng.integers(4)), int(rng.integers(8))) if rng.integers(2) else (
@@ -247,13 +248,3 @@ class TernaryEngine(EngineSpec):
         stream = 1.6 * job.k * job.n / (8 * self.beat_bytes) / cycles
         compute = job.m * job.k * job.n / (self.rows * self.lanes) / cycles
         return {"stream": stream, "compute": compute, "useful": max(stream, compute)}
-
-
-def _draw(rng, most, lanes):
-    """A size of 1..most: log-uniform, or 1, ``most``, or a multiple of ``lanes`` and its neighbours."""
-    kind = int(rng.integers(5))
-    if kind == 0:
-        return int(rng.choice([1, most]))
-    if kind == 1:
-        return int(np.clip(lanes * rng.integers(1, max(2, most // lanes + 1)) + rng.integers(-1, 2), 1, most))
-    return int(np.clip(np.exp(rng.uniform(0, np.log(most + 1))), 1, most))
