@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import ternary_stream
+from . import sparse_stream, ternary_stream
 
 __all__ = ["Image", "collect", "decode_beats", "pack"]
 
@@ -18,13 +18,17 @@ class Image:
 
 
 def pack(build, job, operands):
-    """The :class:`Image` of a job's operands (dict of arrays; ternary_engine: ``x`` int8 [m, k], ``w`` int8 [n, k])."""
+    """The :class:`Image` of a job's operands, a dict of arrays.
+
+    ternary_engine: ``x`` int8 [m, k], ``w`` int8 [n, k]. sparse_chain: ``x`` int8 [m, k], ``x_scale`` of 16 bits [m, x_groups],
+    and what ``sparse_stream.pack_weights`` takes.
+    """
     return _FAMILIES[build.name][0](build, job, operands)
 
 
 def collect(build, job, outputs):
-    """Results (dict of arrays; ternary_engine: ``y`` int32 [m, n], ``absmax`` int64 [m], ``squares`` object [m]) from result
-    beats.
+    """Results (dict of arrays; ternary_engine: ``y`` int32 [m, n], ``absmax`` int64 [m], ``squares`` object [m];
+    sparse_chain: ``y`` int32 [m, n]) from result beats.
 
     ``outputs`` maps a stream's name to its beats, uint8 [beats, record bytes]. Raises ValueError for a beat outside the job.
     """
@@ -52,10 +56,15 @@ def _pack_ternary(build, job, operands):
                  buffers={"act": ternary_stream.pack_activations(build, job, operands["x"])})
 
 
-def _collect_ternary(build, job, outputs):
-    record = {stream.name: stream.record for stream in build.outputs}
-    y = decode_beats(record["y"], outputs["y"])
-    rows = y["row"][:, None] + np.arange(build.result_lanes)
+def _pack_sparse(build, job, operands):
+    return Image(streams={"w": sparse_stream.pack_weights(build, job, operands)},
+                 buffers={"act": sparse_stream.pack_activations(build, job, operands["x"], operands["x_scale"])})
+
+
+def _matrix(build, job, outputs, lanes):
+    """int32 [m, n] from the beats of ``o_y``, each with ``lanes`` consecutive rows of a token."""
+    y = decode_beats(next(stream.record for stream in build.outputs if stream.name == "y"), outputs["y"])
+    rows = y["row"][:, None] + np.arange(lanes)
     data = y["data"].reshape(rows.shape)
     inside = rows < job.n
     tokens = np.broadcast_to(y["token"][:, None], rows.shape)
@@ -65,8 +74,14 @@ def _collect_ternary(build, job, outputs):
     np.add.at(seen, (tokens[inside], rows[inside]), 1)
     if (seen != 1).any():
         raise ValueError(f"o_y must deliver each result once; {int((seen != 1).sum())} of {seen.size} came 0 or several times")
-    results = {"y": np.zeros((job.m, job.n), np.int32)}
-    results["y"][tokens[inside], rows[inside]] = data[inside]
+    matrix = np.zeros((job.m, job.n), np.int32)
+    matrix[tokens[inside], rows[inside]] = data[inside]
+    return matrix
+
+
+def _collect_ternary(build, job, outputs):
+    record = {stream.name: stream.record for stream in build.outputs}
+    results = {"y": _matrix(build, job, outputs, build.result_lanes)}
     if "stat" in record and job.last:
         stat = decode_beats(record["stat"], outputs["stat"])
         if list(stat["token"]) != list(range(job.m)):
@@ -75,4 +90,8 @@ def _collect_ternary(build, job, outputs):
     return results
 
 
-_FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary)}
+def _collect_sparse(build, job, outputs):
+    return {"y": _matrix(build, job, outputs, build.chains)}
+
+
+_FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse)}

@@ -9,8 +9,8 @@ __all__ = ["Mantissas", "align"]
 
 @dataclass(frozen=True)
 class Mantissas:
-    """``values`` int32 [r, g] and ``exponent`` int32 [r]: scale[r, g] is about values[r, g] * 2**exponent[r]. ``loss``: the error's
-    root mean square over the scales' own."""
+    """``values`` int32 [r, g] and ``exponent`` int32 [r]: scale[r, g] is about values[r, g] * 2**exponent[r]. ``loss``: the root
+    mean square of the error over that of the scales."""
 
     values: np.ndarray
     exponent: np.ndarray
@@ -22,8 +22,8 @@ class Mantissas:
 
 
 def align(scale, width=16, signed=True):
-    """:class:`Mantissas` of ``scale`` (finite floats [r, g]) in ``width`` bits, rounded half to even; each row's largest magnitude
-    decides its exponent. Unsigned: the scales must not be negative. ValueError otherwise."""
+    """:class:`Mantissas` of ``scale`` (finite floats [r, g]) in ``width`` bits, rounded half to even; the largest magnitude of a
+    row decides its exponent. Unsigned: the scales must not be negative. ValueError otherwise."""
     scale = np.asarray(scale, np.float64)
     if scale.ndim != 2 or not np.isfinite(scale).all():
         raise ValueError(f"scale must be a matrix of finite numbers, got shape {list(scale.shape)}")

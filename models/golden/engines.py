@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import ternary
+from . import sparse_chain, ternary
 
 __all__ = ["draw_operands", "results"]
 
@@ -40,4 +40,10 @@ def _ternary_operands(build, job, rng):
     return {"x": x, "w": w}
 
 
-_FAMILIES = {"ternary_engine": (_ternary_results, _ternary_operands)}
+def _sparse_results(build, job, operands):
+    y, saturated = sparse_chain.round_shift(sparse_chain.matmul(job, operands), job.shift)
+    return {"y": y, "saturated": saturated}
+
+
+_FAMILIES = {"ternary_engine": (_ternary_results, _ternary_operands),
+             "sparse_chain": (_sparse_results, sparse_chain.draw_operands)}

@@ -9,7 +9,7 @@ from collections import deque
 
 from .sparse_job import LANE_STEPS, POSITIONS
 
-__all__ = ["CODEBOOK_WORDS", "QUADS", "cycles", "cycles_back_to_back", "pipeline", "words"]
+__all__ = ["CODEBOOK_WORDS", "QUADS", "cycles", "cycles_back_to_back", "header_words", "pipeline", "words"]
 
 QUADS = 16
 """Places of the ring."""
@@ -29,7 +29,7 @@ def pipeline(build):
     return build.read_latency + 3 + build.group_dsps + 4 + (groups - 1).bit_length()
 
 
-def _header_words(job, span, first):
+def header_words(job, span, first):
     """Words of headers before each quad of a span; ``first``: it is its tile's first."""
     quads = -(-span.steps // LANE_STEPS)
     if not job.scale_group:
@@ -44,8 +44,8 @@ def _header_words(job, span, first):
 
 def _span_words(job, span, first):
     """Words of each quad of a span: headers, planes of indices, planes of codes."""
-    planes = job.bits + (job.group.bit_length() - 1 if span.ratio > 1 else 0)
-    return [count + planes for count in _header_words(job, span, first)]
+    planes = job.bits + (job.index_bits if span.ratio > 1 else 0)
+    return [count + planes for count in header_words(job, span, first)]
 
 
 def words(build, job):

@@ -9,8 +9,8 @@ from .errors import check_choice, check_int
 __all__ = ["CHANNEL", "GROUPS", "HEADERS", "LANE_STEPS", "MAX_SEGMENT", "POSITIONS", "SEGMENT", "SparseJob", "Span", "check_job"]
 
 HEADERS = ("scale", "affine", "zero", "levels")
-"""What stands before a group of weights: ``scale`` int16; ``affine`` scale and offset int16; ``zero`` scale int16 and code of zero
-uint8; ``levels`` two-level scales (DGQ), uint8, with code of zero uint8."""
+"""What stands before a group of weights: ``scale`` int16; ``affine`` scale and offset int16; ``zero`` scale int16 and the code of
+zero uint8; ``levels`` the inner of two-level scales (DGQ) uint8 and the code of zero uint8."""
 HEADER_BITS = {"scale": 16, "affine": 32, "zero": 24, "levels": 16}
 GROUPS = (1, 4, 8, 16)
 CHANNEL = 15
@@ -40,10 +40,11 @@ class SparseJob(Job):
     """y[m, n] = round_half_even(sum over g of (q[m, n, g] * scale[n, g] + s[m, g] * offset[n, g]) * x_scale[m, g] / 2**shift) as
     int32, clamped; q = sum over k in g of (code[n, k] - zero[n, g]) * x[m, k], s = sum over k in g of x[m, k].
 
-    ``bits`` of a code. ``nnz`` of each ``group`` consecutive columns are kept (N:M); equal: dense. ``scale_group`` columns share a
-    ``header`` (see HEADERS), 0: a whole row. ``x_group`` columns share an activation scale, 0: a whole token. ``codebook``: codes
-    of 4 bits name one of 16 int8 values instead. ``block`` > 0: of each tile of rows only some blocks of so many columns are there:
-    ``blocks`` lists them, for each tile ((block, nnz), ...) in ascending order; None: every second one, with ``nnz``.
+    Sums are over the columns that are kept. ``bits`` of a code; zero is 2**(bits - 1) unless the header has it. ``nnz`` of each
+    ``group`` consecutive columns are kept (N:M); equal: dense. ``scale_group`` columns share a ``header`` (see HEADERS), 0: a
+    whole row. ``x_group`` columns share an activation scale, 0: a whole token. ``codebook``: codes of 4 bits name one of 16 int8
+    values instead. ``block`` > 0: of each tile of rows only some blocks of so many columns are kept: ``blocks`` lists them, for
+    each tile ((block, nnz), ...) in ascending order; None: every second one, with ``nnz``.
     """
 
     k: int
@@ -65,9 +66,24 @@ class SparseJob(Job):
         return self.group // self.nnz
 
     @property
+    def scale_groups(self):
+        """Headers of a row."""
+        return -(-self.k // self.scale_group) if self.scale_group else 1
+
+    @property
+    def x_groups(self):
+        """Activation scales of a token."""
+        return -(-self.k // self.x_group) if self.x_group else 1
+
+    @property
     def sparse(self):
         """Whether words of indices may ride in the stream."""
         return self.group > 1 and (self.nnz < self.group or self.block > 0)
+
+    @property
+    def index_bits(self):
+        """Bits of a kept weight's index in spans that are not dense."""
+        return self.group.bit_length() - 1
 
     @property
     def k_steps(self):
@@ -113,7 +129,7 @@ class SparseJob(Job):
         """Bits of weights, indices and headers in the stream, padding left out."""
         def bits(span):
             columns = self._columns(span)
-            index = self.group.bit_length() - 1 if span.ratio > 1 else 0
+            index = self.index_bits if span.ratio > 1 else 0
             groups = -(-columns // self.scale_group) if self.scale_group else 0
             return columns // span.ratio * (self.bits + index) + groups * HEADER_BITS[self.header]
 
