@@ -262,6 +262,8 @@ def _check(build, job, operands):
     mask = operands["mask"]
     if job.block and (mask & ~columns_mask(build, job)).any():
         raise ValueError("mask must keep nothing in blocks that are not there")
+    if job.header == "affine" and not np.array_equal(mask, columns_mask(build, job)):
+        raise ValueError("mask must keep every column of the blocks that are there with header affine")
     missing = False
     for low, high, spans in _stretches(build, job):
         for span in spans:

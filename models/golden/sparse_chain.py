@@ -85,7 +85,7 @@ def _draw_mask(build, job, rng):
             groups = -(-width // job.group)
             order = rng.permuted(np.broadcast_to(np.arange(job.group), (count, groups, job.group)), axis=2)
             mask[rows, columns] = (order < job.group // span.ratio).reshape(count, -1)[:, :width]
-    if rng.integers(4) == 0:
+    if job.header != "affine" and rng.integers(4) == 0:
         mask &= rng.random(mask.shape) < 0.7
     return mask
 
