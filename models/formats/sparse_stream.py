@@ -170,8 +170,8 @@ def _header_list(job, span, headers):
     if not job.scale_group:
         part = headers if span.start == 0 or job.block else headers[:, :0]
     else:
-        low = span.start // job.scale_group
-        part = headers[:, low : low + -(-(span.steps * POSITIONS * span.ratio) // job.scale_group)]
+        low, count = span.start // job.scale_group, -(-(span.steps * POSITIONS * span.ratio) // job.scale_group)
+        part = _padded(headers[:, low : low + count], len(headers), count)
     if job.header_groups == 2:
         part = _padded(part, len(part), -(-part.shape[1] // 2) * 2)
         part = part[:, 0::2] | part[:, 1::2] << 16
@@ -275,5 +275,8 @@ def _check(build, job, operands):
                 raise ValueError(f"mask must keep at most {size // span.ratio} of each {size}, got {int(kept.max())}")
             places = np.minimum(size // span.ratio, part.shape[1] - np.arange(kept.shape[1]) * size)
             missing |= bool((kept < places).any())
+    if missing and job.header in ("zero", "levels") and int(operands["zero"].max()) >> job.bits:
+        raise ValueError(f"zero must be below {1 << job.bits} where fewer weights are kept than there is place for, "
+                         f"got {int(operands['zero'].max())}")
     if job.codebook and missing and 0 not in operands["codebook"]:
         raise ValueError("codebook must have an entry 0 where fewer weights are kept than there is place for")

@@ -60,7 +60,9 @@ def draw_operands(build, job, rng):
     if job.header == "affine":
         operands["offset"] = rng.integers(-(1 << 15), 1 << 15, shape).astype(np.int32)
     if job.header in ("zero", "levels"):
-        operands["zero"] = rng.integers(0, (1 << job.bits) + 1, shape).astype(np.uint8)
+        # One past the largest code only where every place holds a weight: it cannot stand for a missing one.
+        full = np.array_equal(operands["mask"], columns_mask(build, job))
+        operands["zero"] = rng.integers(0, (1 << job.bits) + full, shape).astype(np.uint8)
     if job.codebook:
         operands["codebook"] = rng.integers(-peak, peak, 16, dtype=np.int8)
         operands["codebook"][int(rng.integers(16))] = 0
