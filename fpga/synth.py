@@ -60,7 +60,7 @@ def synthesise(design, family="xcup", *, top=None, seconds=900):
     check_choice("family", family, tuple(FAMILIES))
     top = top or design.name
     # abc9 of Yosys 0.70 trips over some public names inside one module ("Assert count_id"); hidden names it takes.
-    commands = [f"hierarchy -check -top {top}", "rename -hide w:*", FAMILIES[family].format(family=family, top=top)]
+    commands = [f"hierarchy -top {top}", "rename -hide w:*", FAMILIES[family].format(family=family, top=top)]
     files = run_yosys(design.verilog, [*commands, "write_json netlist.json"], results=["netlist.json"], seconds=seconds)
     netlist = list(json.loads(files["netlist.json"])["modules"][top]["cells"].values())
     cells = dict(sorted(Counter(cell["type"] for cell in netlist if not cell["type"].startswith("$")).items()))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from amaranth.back import verilog
-from amaranth.hdl import Fragment, Value
+from amaranth.hdl import Fragment, Instance, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib.wiring import In
 
@@ -36,6 +36,8 @@ class Design:
     name: str
     verilog: str
     ports: tuple[Port, ...]
+    primitives: tuple[str, ...] = ()
+    """Modules that it instantiates and does not define: cells of a vendor's library."""
 
     @cached_property
     def digest(self):
@@ -49,7 +51,8 @@ class Design:
     @classmethod
     def from_json(cls, text):
         values = json.loads(text)
-        return cls(values["name"], values["verilog"], tuple(Port(**port) for port in values["ports"]))
+        return cls(values["name"], values["verilog"], tuple(Port(**port) for port in values["ports"]),
+                   tuple(values["primitives"]))
 
 
 def export(component, name):
@@ -71,6 +74,7 @@ def export(component, name):
         ports.append(Port(flat, "input" if inward else "output", len(value), str(path[-1]), "_".join(map(str, path[:-1]))))
     with _no_garbage_collection():
         fragment = Fragment.get(component, None)
+        primitives = tuple(sorted(_primitives(fragment)))
         text, _ = verilog.convert_fragment(fragment, arguments, name, emit_src=False, strip_internal_attrs=True)
     # A signal without bits: Verilog would read [-1:0] as two. Nothing can refer to it.
     text = re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", _plain_modules(text, name), flags=re.MULTILINE)
@@ -80,7 +84,13 @@ def export(component, name):
         raise ValueError(f"name must not be a word of Verilog's own, got {name!r}")
     domain = [Port(port, "input", 1, role) for port, role in (("clk", "clock"), ("rst", "reset"))
               if re.search(rf"^\s*input {port};", top[0], re.MULTILINE)]
-    return Design(name, text, (*domain, *ports))
+    return Design(name, text, (*domain, *ports), primitives)
+
+
+def _primitives(fragment):
+    """Types of all instances in a fragment and below it."""
+    own = {fragment.type} if isinstance(fragment, Instance) else set()
+    return own.union(*(_primitives(below) for below, *_ in fragment.subfragments))
 
 
 @contextmanager

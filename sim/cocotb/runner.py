@@ -13,6 +13,7 @@ from ..build import compile_model, design_of, objects_of, verilate
 from ..cache import cached, digest
 from ..runner import Receipt, SimulationError
 from ..tools import compiler, run_tool, verilator_root, verilator_version
+from ..twins import twins
 from .bench import ORDER_FILE, RESULT_FILE
 
 __all__ = ["program", "run_bench", "run_jobs"]
@@ -41,7 +42,8 @@ def program(design):
         links = [f"-L{libs}", f"-Wl,-rpath,{libs}", "-lcocotbvpi_verilator", "-lpthread"]
         run_tool([*compiler(), "-o", folder / design.name, *objects, *links], purpose="link the cocotb bench")
 
-    return cached("cocotb", digest(design.digest, runtime.name, verilator_version(), main.read_bytes(), libs), make)
+    key = digest(design.digest, *twins(design).values(), runtime.name, verilator_version(), main.read_bytes(), libs)
+    return cached("cocotb", key, make)
 
 
 def run_bench(design, module, folder, *, environment=None, seed=0):
