@@ -104,7 +104,7 @@ def test_a_file_without_packed_layers_needs_none(tmp_path):
     layers = load(tmp_path / "m").layers
     assert [layer.runs_on for layer in layers] == ["unsupported"] * 2
     assert {layer.name: layer.reason for layer in layers} == {
-        "w": "no engine takes F32 weights",
+        "w": "float weights: compress first",
         "u.weight": "uint8 without a weight_scale beside it is no packed ternary matrix",
     }
 

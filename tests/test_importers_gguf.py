@@ -89,7 +89,7 @@ def test_a_model_as_the_third_party_reader_sees_it(tmp_path):
         "blk.0.attn_q.weight": ("linear", "engine", ""),
         "blk.0.attn_k.weight": ("linear", "engine", ""),
         "blk.0.ffn_gate_exps.weight": ("other", "unsupported", three),
-        "blk.0.ffn_down.weight": ("linear", "unsupported", "no engine takes Q8_0 weights"),
+        "blk.0.ffn_down.weight": ("linear", "engine", ""),
         "scalar": ("vector", "host", "element-wise work stays on the host"),
     }
 

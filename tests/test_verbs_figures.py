@@ -129,7 +129,7 @@ def test_check_of_a_model_that_does_not(capsys, tmp_path):
     save_file(tensors | {"norm.weight": np.zeros(4, np.float32)}, tmp_path / "half.safetensors")
     code, found, err = run(capsys, "check", str(tmp_path / "half.safetensors"), "--json")
     assert code == 1 and (found["unsupported_layers"], found["host_layers"], found["engine_layers"]) == (3, 1, 0)
-    assert [row["reason"] for row in found["layers"] if row["op"] == "linear"] == ["no engine takes F16 weights"] * 3
+    assert [row["reason"] for row in found["layers"] if row["op"] == "linear"] == ["float weights: compress first"] * 3
     assert err == f"error: 3 of 3 matrix products have no engine: {found['hint']}\n" and "TQ2_0" in found["hint"]
     code, out, _ = run(capsys, "check", str(tmp_path / "half.safetensors"))
-    assert code == 1 and "blk.*.w.weight" in out and "nothing: no" in out
+    assert code == 1 and "blk.*.w.weight" in out and "nothing: float" in out

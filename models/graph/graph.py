@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..spec.errors import check_choice, check_int
+from .grouped import GroupedWeight
 from .weights import StoredWeight, TernaryWeight
 
 __all__ = ["OPS", "Graph", "Layer"]
@@ -28,7 +29,7 @@ class Layer:
     shape: tuple[int, ...]
     format: str
     nbytes: int
-    weight: TernaryWeight | StoredWeight | None = None
+    weight: TernaryWeight | GroupedWeight | StoredWeight | None = None
     reason: str = ""
 
     def __post_init__(self):
@@ -67,15 +68,20 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
-    """A model: ``layers`` in the order of its file, names unique; read from ``source``, with the ``metadata`` stored there."""
+    """A model: ``layers`` in the order of its file, names unique; read from ``source``, with the ``metadata`` stored there.
+
+    ``notes``: what the reader found odd and read nevertheless, a line each for the user.
+    """
 
     name: str
     layers: tuple[Layer, ...]
     source: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "notes", tuple(self.notes))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         names = Counter(layer.name for layer in self.layers)
         if len(names) != len(self.layers):

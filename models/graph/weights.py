@@ -6,7 +6,7 @@ for the kind first: ``ternary`` here, ``grouped`` (a few bits in groups, dense o
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class StoredWeight:
     n: int
     k: int
     nbytes: int
-    read: Callable[[], TernaryWeight]
+    read: Callable[[], Any]
 
     def __post_init__(self):
         for name in ("n", "k", "nbytes"):

@@ -1,10 +1,24 @@
-"""Which layer a stored tensor makes when no engine takes it: the words that `check` prints."""
+"""Which layer a stored tensor makes when no engine takes it, in the words that `check` prints; what a method's reader finds."""
+
+from dataclasses import dataclass, field
 
 from ..graph import Layer
 
-__all__ = ["other_layer"]
+__all__ = ["FLOAT_REASON", "Found", "other_layer"]
 
 EMBEDDING_NAMES = ("embd", "embed")
+FLOAT_FORMATS = ("F64", "F32", "F16", "BF16")
+FLOAT_REASON = "float weights: compress first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a method's reader makes of a file's tensors: ``layers`` by the name of the tensor in whose place they stand, the names
+    ``used`` up by them, and ``notes`` for the user."""
+
+    layers: dict[str, Layer] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    notes: tuple[str, ...] = ()
 
 
 def other_layer(name, shape, form, nbytes, reason=""):
@@ -16,5 +30,5 @@ def other_layer(name, shape, form, nbytes, reason=""):
     elif any(part in name for part in EMBEDDING_NAMES):
         op, why = "embedding", "rows are looked up on the host"
     else:
-        op, why = "linear", reason or f"no engine takes {form} weights"
+        op, why = "linear", reason or (FLOAT_REASON if form in FLOAT_FORMATS else f"no engine takes {form} weights")
     return Layer(name=name, op=op, shape=shape, format=form, nbytes=nbytes, reason=why)

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from ..formats import gptq
 from ..formats.bitnet import CONVENTIONS
 from ..spec.errors import InputError, check_choice
 from .files import map_file
-from .safetensors_file import load_index, load_safetensors
+from .safetensors_file import load_safetensors
 from .safetensors_header import is_safetensors
 
 __all__ = ["describe", "load"]
@@ -15,28 +16,28 @@ MAX_INDEX_BYTES = 1 << 24
 IN_FOLDER = ("model.safetensors.index.json", "model.safetensors")
 
 
-def load(path, *, scale_convention=None, i2_s=None):
+def load(path, *, scale_convention=None, i2_s=None, gptq_zeros=None):
     """The :class:`Graph` of a model: a GGUF or safetensors file, the JSON index of a sharded one, or a folder that holds one.
 
     Only headers are read: a weight is read, and its bytes are checked, when it is loaded (``layer.weight.load()``).
     ``scale_convention`` ("divide" or "multiply") is for packed BitNet weights without a config that tells it; ``i2_s`` ("x86")
-    says where I2_S tensors were written, which are unsupported without it. InputError for a file that is unsound, now or when
-    a weight is loaded.
+    says where I2_S tensors were written, which are unsupported without it; ``gptq_zeros`` ("v1" or "v2") overrules what a GPTQ
+    file says and shows of how its zero points are stored. InputError for a file that is unsound, now or when a weight is loaded.
     """
     if scale_convention is not None:
         check_choice("scale_convention", scale_convention, CONVENTIONS)
     if i2_s is not None:
         check_choice("i2_s", i2_s, ("x86",))
+    if gptq_zeros is not None:
+        check_choice("gptq_zeros", gptq_zeros, gptq.CONVENTIONS)
     path = model_file(Path(path))
     data = map_file(path)
     if bytes(data[: len(GGUF_MAGIC)]) == GGUF_MAGIC:
         from .gguf_file import load_gguf  # here, so that the gguf package is loaded for such files only
 
         return load_gguf(path, data, i2_s)
-    if is_safetensors(data):
-        return load_safetensors(path, data, scale_convention)
-    if bytes(data[:1]) == b"{" and len(data) <= MAX_INDEX_BYTES:
-        return load_index(path, data, scale_convention)
+    if is_safetensors(data) or bytes(data[:1]) == b"{" and len(data) <= MAX_INDEX_BYTES:
+        return load_safetensors(path, data, scale_convention, gptq_zeros)
     raise InputError(path, "file", "be GGUF, safetensors, or the JSON index of safetensors files", bytes(data[:16]))
 
 

@@ -1,56 +1,61 @@
-"""Safetensors files, alone or in shards, as graphs: the matrices that Hugging Face BitNet packs four trits to a byte.
+"""Safetensors files, alone or in shards, as graphs: what each quantisation method calls its own, and the rest as it is.
 
-A packed layer is ``X.weight``, uint8 ``[ceil(n/4), k]``, with ``X.weight_scale``, one number. n is four times the stored rows, or
-the length of ``X.bias`` if there is one and it tells how many of the last rows are padding.
+Read here: the matrices that Hugging Face BitNet packs four trits to a byte. ``X.weight``, uint8 ``[ceil(n/4), k]``, comes with
+``X.weight_scale``, one number; n is four times the stored rows, or the length of ``X.bias`` if there is one and it tells how many
+of the last rows are padding.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from ..formats import bitnet
 from ..graph import Graph, Layer, StoredWeight, TernaryWeight
 from ..spec.errors import InputError
-from .bitnet_config import find_config, scale_convention
+from . import compressed_file, gptq_file
+from .bitnet_config import scale_convention
+from .compressed_config import METHOD as COMPRESSED
 from .files import check_name, map_file, parse_json
-from .layers import other_layer
-from .safetensors_header import StoredTensor, is_safetensors, read_header
+from .layers import Found, other_layer
+from .nm_file import find_nm, is_nm
+from .places import FLOATS, Place
+from .quant_config import CONFIG_KEY, find_config
+from .safetensors_header import is_safetensors, read_header
 
-__all__ = ["load_index", "load_safetensors"]
+__all__ = ["load_safetensors", "read_places"]
 
 WEIGHT, SCALE, BIAS = ".weight", ".weight_scale", ".bias"
 PER_BYTE = 4
-FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 MAX_SHARDS = 512  # each holds a file open
 
 
-@dataclass(frozen=True)
-class Place:
-    """A tensor and the file it lies in."""
+def load_safetensors(path, data, convention=None, gptq_zeros=None):
+    """The Graph of the file ``data`` at ``path``, safetensors or the JSON index of such files; InputError if it is unsound.
 
-    tensor: StoredTensor
-    path: Path
-    data: np.ndarray
+    A tensor is read when its weight is loaded.
 
-    @property
-    def raw(self):
-        return self.data[self.tensor.start : self.tensor.start + self.tensor.nbytes]
-
-
-def load_safetensors(path, data, convention=None):
-    """The Graph of the file ``data`` at ``path``; a tensor is read when its weight is loaded. InputError if the file is unsound.
-
-    ``convention``: of the scale, "divide" or "multiply"; None to take it from the file's metadata or the config.json beside it.
+    ``convention``: of BitNet's scale, "divide" or "multiply"; None to take it from the file's metadata or the config.json beside
+    it. ``gptq_zeros``: how GPTQ's zero points are stored, "v1" or "v2"; None to go by what they are and what the config says.
     """
+    metadata, places = read_places(path, data)
+    found = find_layers(Path(path), places, metadata, convention, gptq_zeros)
+    layers = [found.layers[name] if name in found.layers else plain_layer(place) for name, place in places.items()
+              if name in found.layers or name not in found.used]  # fmt: skip
+    names = {}
+    for layer in layers:
+        if names.setdefault(layer.name, layer) is not layer:
+            raise InputError(path, "layers", "have names of their own", layer.name)
+    return Graph(name=Path(path).stem, layers=layers, source=str(path), metadata=metadata, notes=found.notes)
+
+
+def read_places(path, data):
+    """``(metadata, {name: Place})`` of the file ``data`` at ``path``, safetensors or an index. InputError if it is unsound."""
+    if not is_safetensors(data):
+        return read_index(path, data)
     metadata, tensors = read_header(data, path)
-    places = {tensor.name: Place(tensor, path, data) for tensor in tensors}
-    return graph_of(path, places, metadata, convention)
+    return metadata, {tensor.name: Place(tensor, path, data) for tensor in tensors}
 
 
-def load_index(path, data, convention=None):
-    """The Graph of the shards that the JSON index ``data`` at ``path`` names, as :func:`load_safetensors`."""
+def read_index(path, data):
     index = parse_json(data, path, "index")
     weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -76,21 +81,33 @@ def load_index(path, data, convention=None):
         if name not in shards[shard]:
             raise InputError(path, f"file of {name}", "hold that tensor", shard)
         places[name] = shards[shard][name]
-    return graph_of(path, places, metadata, convention)
+    if is_nm(metadata):
+        raise InputError(path, "weight_map", "name no file of the N:M container, which is one file", metadata["format"])
+    return metadata, places
 
 
-def graph_of(path, places, metadata, convention):
-    path = Path(path)
+def find_layers(path, places, metadata, convention, gptq_zeros):
+    """What the file's method makes of ``places``. A config is looked for only if there are tensors that need one."""
+    if is_nm(metadata):
+        return find_nm(places, metadata, path)
     packed = {name for name in places if is_packed(name, places)}
-    if packed and convention is None:
-        convention = scale_convention(*find_config(path.parent, metadata, path))
-    used = {scale_name(name) for name in packed}
-    layers = [
-        packed_layer(name, places, convention) if name in packed else plain_layer(place)
-        for name, place in places.items()
-        if name not in used
-    ]
-    return Graph(name=path.stem, layers=layers, source=str(path), metadata=metadata)
+    if packed:
+        if convention is None:
+            convention = scale_convention(*find_config(path.parent, metadata, path))
+        layers = {name: packed_layer(name, places, convention) for name in packed}
+        return Found(layers=layers, used=packed | {scale_name(name) for name in packed})
+    grouped = any(name.endswith(gptq_file.ANCHOR) for name in places)
+    others = any(name.endswith(compressed_file.ANCHORS) or place.tensor.dtype == "I8" for name, place in places.items())
+    if not grouped and not others:
+        return Found()
+    config, at = find_config(path.parent, metadata, path)
+    method = (config or {}).get("quant_method")
+    if grouped:
+        readers = {"gptq": partial(gptq_file.find_gptq, convention=gptq_zeros), "awq": gptq_file.find_awq}
+        if not isinstance(method, str) or method not in readers:
+            raise InputError(at, f"{CONFIG_KEY}.quant_method", "be 'gptq' or 'awq' for packed weights named qweight", method)
+        return readers[method](places, config, at)
+    return compressed_file.find_compressed(places, config, at) if method == COMPRESSED else Found()
 
 
 def scale_name(name):
@@ -114,9 +131,9 @@ def packed_layer(name, places, convention):
     place, scale = places[name], places[scale_name(name)]
     where = f"{place.path}: {name}"
     rows, k = place.tensor.shape
-    if scale.tensor.dtype not in (*FLOATS, "BF16") or scale.tensor.shape not in ((), (1,)):
+    if scale.tensor.dtype not in FLOATS or scale.tensor.shape not in ((), (1,)):
         got = f"{scale.tensor.dtype} {list(scale.tensor.shape)}"
-        raise InputError(scale.path, scale.tensor.name, f"be one number in {', '.join(FLOATS)} or BF16", got)
+        raise InputError(scale.path, scale.tensor.name, f"be one number in {', '.join(FLOATS[:-1])} or {FLOATS[-1]}", got)
     n = PER_BYTE * rows
     bias = places.get(name.removesuffix(WEIGHT) + BIAS)
     if bias is not None and len(bias.tensor.shape) == 1 and n - PER_BYTE < bias.tensor.shape[0] < n:
@@ -129,11 +146,4 @@ def packed_layer(name, places, convention):
 
 def read_packed(raw, shape, scale, convention, where):
     trits = bitnet.unpack(raw, shape, where)
-    return TernaryWeight(trits=trits, scale=bitnet.scale_of(one_float(scale), convention, where))
-
-
-def one_float(place):
-    raw = place.raw.copy()
-    if place.tensor.dtype == "BF16":
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)[0]
-    return raw.view(FLOATS[place.tensor.dtype])[0]
+    return TernaryWeight(trits=trits, scale=bitnet.scale_of(scale.array().reshape(-1)[0], convention, where))

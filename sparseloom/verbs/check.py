@@ -16,6 +16,7 @@ ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model fil
 EngineOption = Annotated[str, typer.Option("--engine", help="The engine to map to.")]
 ScaleOption = Annotated[str | None, typer.Option(help="BitNet scales of a file that does not tell: divide or multiply.")]
 I2sOption = Annotated[str | None, typer.Option("--i2-s", help="Where I2_S tensors were written: x86.")]
+GptqOption = Annotated[str | None, typer.Option(help="How GPTQ zero points are stored, against what the file says: v1 or v2.")]
 I2_S_WRITERS = ("x86",)
 
 
@@ -25,6 +26,7 @@ def check(
     settings: SetOption = [],  # noqa: B006 -- typer copies it
     scale_convention: ScaleOption = None,
     i2_s: I2sOption = None,
+    gptq_zeros: GptqOption = None,
     board: BoardOption = None,
     clock: ClockOption = None,
     plot: PlotOption = None,
@@ -41,15 +43,17 @@ def check(
     """
     from sparseloom.host.compiler import outline, place
     from sparseloom.host.families import family_of
+    from sparseloom.models.formats import gptq
     from sparseloom.models.formats.bitnet import CONVENTIONS
     from sparseloom.models.importers.load import load, row_of
 
     check_choice(scale_convention, "--scale-convention", (None, *CONVENTIONS))
     check_choice(i2_s, "--i2-s", (None, *I2_S_WRITERS))
+    check_choice(gptq_zeros, "--gptq-zeros", (None, *gptq.CONVENTIONS))
     where = board_of(board, clock)
     check_output(plot, "--plot", PLOT_FORMATS)
     build = build_of(engine, settings)
-    graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s)
+    graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s, gptq_zeros=gptq_zeros)
     plan, rows, beats = outline(graph, build), [], Counter()
     for placed in place(graph, build):
         row = row_of(placed.layer) | {"runs_on": placed.where, "reason": placed.reason}
@@ -72,6 +76,7 @@ def check(
         "beats_per_token": dict(beats),
         "layers": rows,
         "model": {"name": graph.name, "source": graph.source},
+        "notes": list(graph.notes),
         "build": described(build),
     }
     result["basis"] = {name: "exact" for name, value in result.items() if isinstance(value, int)}
@@ -119,4 +124,4 @@ def _report(result):
     for name, basis in result["basis"].items():
         value = result[name]
         totals.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.1f}", basis)
-    return Group(layers, "", totals)
+    return Group(layers, "", *[f"note: {note}" for note in result["notes"]], totals)
