@@ -9,4 +9,7 @@ def component(build):
     if build.name == "ternary_engine":
         from .ternary.engine import TernaryEngine
         return TernaryEngine(build)
+    if build.name == "sparse_chain":
+        from .sparse_chain.engine import SparseChain
+        return SparseChain(build)
     raise ValueError(f"no gates for engine {build.name!r}")

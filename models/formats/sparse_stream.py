@@ -100,7 +100,7 @@ def unpack_weights(build, job, beats):
 
 def pack_activations(build, job, x, x_scale):
     """Words of the buffer, uint8 [pairs * x_words, bytes]: ``x`` int8 [m, k], ``x_scale`` uint16 range [m, x_groups]."""
-    pairs, words, window = build.pairs(job), -(-job.k // build.window), build.window
+    pairs, words, window = build.pairs(job), build.x_words(job), build.window
     tokens = pairs * build.tokens
     codes = np.zeros((tokens, words * window), np.int8)
     codes[: job.m, : job.k] = x

@@ -121,7 +121,8 @@ class SparseChain(EngineSpec):
             Field("segment", 2, doc="log2(segment / 32), at most 2"),
             Field("scale_group", 4, doc="log2(scale_group / 32); 15: one group a row"),
             Field("header", 2, doc="0 scale, 1 affine, 2 zero, 3 levels"), Field("codebook", 1),
-            Field("x_words", 13, doc="ceil(k / window)"), Field("blocks", 1, doc="the stream says which blocks there are"),
+            Field("x_words", 13, doc="ceil(k / window), k rounded up to whole blocks"),
+            Field("blocks", 1, doc="the stream says which blocks there are"),
             Field("block", 4, doc="log2(block / 32)"), Field("shift", 6),
         ))
 
@@ -159,13 +160,17 @@ class SparseChain(EngineSpec):
     def pairs(self, job):
         return -(-job.m // self.tokens)
 
+    def x_words(self, job):
+        """Words of the buffer for each pass over the tokens."""
+        return -(-job.columns // self.window)
+
     def job_values(self, job):
         return {
             "tag": job.tag, "first": int(job.first), "last": int(job.last), "k_steps": job.k_steps, "n": job.n, "m": job.m,
             "bits": job.bits, "ratio": _log2(job.ratio), "index_bits": _log2(job.group) if job.sparse else 0,
             "segment": _log2(job.segment // SEGMENT),
             "scale_group": CHANNEL if job.scale_group == 0 else _log2(job.scale_group // SEGMENT),
-            "header": HEADERS.index(job.header), "codebook": int(job.codebook), "x_words": -(-job.k // self.window),
+            "header": HEADERS.index(job.header), "codebook": int(job.codebook), "x_words": self.x_words(job),
             "blocks": int(job.block > 0), "block": _log2(job.block // SEGMENT) if job.block else 0, "shift": job.shift,
         }
 

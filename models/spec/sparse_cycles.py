@@ -19,7 +19,7 @@ FIRST_WORD = 4
 _FETCH_TO_ISSUE = 3
 _RELEASE = 2
 _SPAN_SETUP = 1
-_BEHIND = 9
+_BEHIND = 10
 _QUEUED = 1
 
 
@@ -65,13 +65,15 @@ class _Timeline:
         self.fetched = FIRST_WORD - 1 + (CODEBOOK_WORDS if job.codebook else 0)
         self.issued = 0
         self.releases = deque([0] * QUADS, QUADS)
-        # Passes over the tokens, and those that issue a second result in the same cycle.
+        # Passes over the tokens, and those of two tokens. The scaler takes two cycles for these: a pass of one step waits a cycle
+        # behind such a one, be it in its own segment or the last (``trailing``) of the segment before.
         self.pairs = build.pairs(job)
         self.doubles = job.m // 2 if build.tokens == 2 else 0
+        self.trailing = int(self.doubles == self.pairs)
 
     def segment_cycles(self, steps):
-        """Issue of a segment: a pass of two tokens takes two cycles at least, for one scaler serves both."""
-        return self.pairs * steps + (self.doubles if steps == 1 else 0)
+        """Cycles from a segment's first step through its last."""
+        return self.pairs * steps + (self.doubles - self.trailing if steps == 1 else 0)
 
     def run_span(self, span, first):
         job = self.job
@@ -89,7 +91,8 @@ class _Timeline:
                 # A place is free again when the quad is; until its own release is known, the slot holds it.
                 self.releases.append(None)
                 arrived += 1
-            start = max(self.issued + 1, self.fetched + _FETCH_TO_ISSUE)
+            pause = self.trailing if steps == 1 else 0
+            start = max(self.issued + 1 + pause, self.fetched + _FETCH_TO_ISSUE)
             self.issued = start + self.segment_cycles(steps) - 1
             done += steps
             passed = needed if done == span.steps else done // LANE_STEPS

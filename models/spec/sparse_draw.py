@@ -24,6 +24,8 @@ def draw_job(build, rng):
     n, m = draw_size(rng, build.max_n, build.chains), draw_size(rng, build.max_m, build.tokens)
     groups = [int(rng.choice([0, 32, 64, 128, 256])) for _ in range(2)]
     block = int(rng.choice([32, 64, 128, 256])) if rng.integers(3) == 0 else 0
+    if block and -(-k // block) * block > build.max_words * build.window:
+        block = 0
     if block:
         groups[0] = min(groups[0], block)
     segment = min(128, *(size for size in (*groups, block, 128) if size))

@@ -1,7 +1,6 @@
 """Jobs of the sparse chain engine: shapes, weight format, sparsity; and what follows from them."""
 
 from dataclasses import dataclass, fields
-from functools import cached_property
 
 from .engine import Job
 from .errors import check_choice, check_int
@@ -81,6 +80,11 @@ class SparseJob(Job):
         return self.group > 1 and (self.nnz < self.group or self.block > 0)
 
     @property
+    def columns(self):
+        """k, rounded up to whole blocks where there are some."""
+        return self.block_count * self.block if self.block else self.k
+
+    @property
     def index_bits(self):
         """Bits of a kept weight's index in spans that are not dense."""
         return self.group.bit_length() - 1
@@ -99,7 +103,7 @@ class SparseJob(Job):
         """Groups whose headers share a word of 32 bits."""
         return 2 if HEADER_BITS[self.header] == 16 else 1
 
-    @cached_property
+    @property
     def block_count(self):
         return -(-self.k // self.block)
 
@@ -192,6 +196,9 @@ def _check_scales(build, job):
 
 def _with_blocks(build, job):
     """The job with its blocks filled in or checked."""
+    if -(-job.columns // build.window) > build.max_words:
+        raise ValueError(f"block must divide {build.max_words * build.window} columns, the most of this build, so that {job.k} "
+                         f"columns fit, got {job.block}")
     tiles = -(-job.n // build.chains)
     if job.blocks is None:
         chosen = tuple((index, job.nnz) for index in range(0, job.block_count, 2))
