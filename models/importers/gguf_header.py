@@ -63,10 +63,11 @@ class GgufTensor:
     nbytes: int
 
 
-def read_header(data, where):
+def read_header(data, where, lists=()):
     """``(metadata, tensors)`` of ``data`` (uint8 array), a file that begins with "GGUF"; tensors are GgufTensor in its order.
 
-    Metadata holds numbers, booleans and strings; arrays are checked and left out. InputError at ``where`` for anything unsound.
+    Metadata holds numbers, booleans and strings, and under the keys in ``lists`` flat arrays of these; other arrays are checked
+    and left out. InputError at ``where`` for anything unsound.
     """
     cursor = Cursor(data, where)
     cursor.skip(MAGIC_BYTES, "magic")
@@ -75,14 +76,14 @@ def read_header(data, where):
         raise InputError(where, "version", "be 2 or 3, little-endian", version)
     tensor_count = cursor.count("tensor count", MAX_TENSORS, MIN_TENSOR_BYTES)
     key_count = cursor.count("key count", MAX_KEYS, MIN_KEY_BYTES)
-    metadata = read_metadata(cursor, key_count, where)
+    metadata = read_metadata(cursor, key_count, where, lists)
     alignment = read_alignment(metadata, where)
     tensors = [read_tensor(cursor, where, alignment) for _ in range(tensor_count)]
     base = -(-cursor.pos // alignment) * alignment
     return metadata, place(tensors, base, len(data), where)
 
 
-def read_metadata(cursor, count, where):
+def read_metadata(cursor, count, where, lists):
     values, seen, budget = {}, set(), [MAX_ITEMS]
     for _ in range(count):
         key = check_name(cursor.text("key", MAX_KEY_BYTES), where, "key")
@@ -90,7 +91,9 @@ def read_metadata(cursor, count, where):
             raise InputError(where, "keys", "be given once each", key)
         seen.add(key)
         kind = value_type(cursor, key, where)
-        if kind is GGUFValueType.ARRAY:
+        if kind is GGUFValueType.ARRAY and key in lists:
+            values[key] = read_list(cursor, key, where, budget)
+        elif kind is GGUFValueType.ARRAY:
             skip_array(cursor, key, where, budget, 1)
         elif kind is GGUFValueType.STRING:
             values[key] = cursor.text(key, MAX_TEXT_BYTES)
@@ -105,6 +108,19 @@ def value_type(cursor, key, where):
         return GGUFValueType(number)
     except ValueError:
         raise InputError(where, f"type of {key}", "be a GGUF value type (0..12)", number) from None
+
+
+def read_list(cursor, key, where, budget):
+    """A flat array as a list; ``budget`` as for :func:`skip_array`."""
+    kind = value_type(cursor, key, where)
+    if kind is GGUFValueType.ARRAY:
+        raise InputError(where, key, "be a flat array", "arrays in it")
+    size = NUMBERS[kind].size if kind in NUMBERS else cursor.U64.size
+    count = cursor.count(f"length of {key}", budget[0], size)
+    budget[0] -= count
+    if kind in NUMBERS:
+        return [cursor.unpack(NUMBERS[kind], key) for _ in range(count)]
+    return [cursor.text(key, MAX_TEXT_BYTES) for _ in range(count)]
 
 
 def skip_array(cursor, key, where, budget, depth):
