@@ -33,7 +33,12 @@ def check_int(name, value, low, high):
 
 
 def check_choice(name, value, choices):
-    """``value`` if it is one of ``choices`` (strings); ValueError otherwise."""
+    """``value`` as the one of ``choices`` (all strings, or all integers) that it is; TypeError for no integer among integers,
+    ValueError for another value."""
+    if isinstance(next(iter(choices)), int):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+        value = value.__index__()
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
     return value

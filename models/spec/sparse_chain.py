@@ -8,14 +8,22 @@ from . import sparse_cycles, sparse_draw
 from .engine import Buffer, EngineSpec, Stream
 from .errors import check_choice, check_int
 from .record import Field, Record
-from .sparse_job import CHANNEL, HEADERS, LANE_STEPS, MAX_SEGMENT, POSITIONS, SEGMENT, SparseJob, check_job
+from .sparse_check import check_job
+from .sparse_job import (
+    CHANNEL,
+    CODE_PEAK,
+    HEADERS,
+    LANE_STEPS,
+    MANTISSA_BITS,
+    MAX_SEGMENT,
+    POSITIONS,
+    SEGMENT,
+    SparseJob,
+)
 
 __all__ = ["LANE_BITS", "SparseChain"]
 
 LANE_BITS = POSITIONS * LANE_STEPS
-CODE_PEAK = 128
-"""Largest magnitude of a weight's integer and of an activation code."""
-MANTISSA_BITS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +56,23 @@ class SparseChain(EngineSpec):
         def put(name, low, high):
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
 
+        def choose(name, *choices):
+            object.__setattr__(self, name, check_choice(name, getattr(self, name), choices))
+
         put("chains", 1, 64)
-        check_choice("window", self.window, (8, 16, 32, 64, 128))
-        check_choice("tokens", self.tokens, (1, 2))
+        choose("window", 8, 16, 32, 64, 128)
+        choose("tokens", 1, 2)
         put("max_bits", 1, 8)
         if not isinstance(self.codebook, bool):
             raise TypeError(f"codebook must be true or false, got {self.codebook!r}")
         if self.codebook and self.max_bits < 4:
             raise ValueError(f"max_bits must be 4 or more with a codebook, got {self.max_bits}")
-        check_choice("group_dsps", self.group_dsps, (1, 2, 4, 8))
+        choose("group_dsps", 1, 2, 4, 8)
         put("max_k", 1, 1 << 15)
         put("max_n", 1, 1 << 18)
         put("max_m", 1, 256)
         put("read_latency", 2, 4)
-        check_choice("target", self.target, ("portable", "dsp48e2", "ecp5"))
+        choose("target", "portable", "dsp48e2", "ecp5")
 
     # Derived ----------------------------------------------------------------------------------------------------------
     @property

@@ -1,11 +1,13 @@
 """Jobs of the sparse chain engine: shapes, weight format, sparsity; and what follows from them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from .engine import Job
-from .errors import check_choice, check_int
 
-__all__ = ["CHANNEL", "GROUPS", "HEADERS", "LANE_STEPS", "MAX_SEGMENT", "POSITIONS", "SEGMENT", "SparseJob", "Span", "check_job"]
+__all__ = [
+    "CHANNEL", "CODE_PEAK", "GROUPS", "HEADERS", "LANE_STEPS", "MANTISSA_BITS", "MAX_SEGMENT", "POSITIONS", "SEGMENT",
+    "SparseJob", "Span",
+]
 
 HEADERS = ("scale", "affine", "zero", "levels")
 """What stands before a group of weights: ``scale`` int16; ``affine`` scale and offset int16; ``zero`` scale int16 and the code of
@@ -14,10 +16,11 @@ HEADER_BITS = {"scale": 16, "affine": 32, "zero": 24, "levels": 16}
 GROUPS = (1, 4, 8, 16)
 CHANNEL = 15
 """In a job's record: one group of scales a row."""
-MAX_SCALE_GROUP = 1 << 15
 SEGMENT, MAX_SEGMENT = 32, 128
 """Columns of the smallest and the largest segment: the span of k summed as integers before it is scaled."""
-CODEBOOK_BITS = 4
+CODEBOOK_BITS, MANTISSA_BITS = 4, 16
+CODE_PEAK = 128
+"""Largest magnitude of a weight's integer and of an activation code."""
 POSITIONS = 8
 """Multipliers of a chain; products of a step."""
 LANE_STEPS = 4
@@ -138,84 +141,3 @@ class SparseJob(Job):
             return columns // span.ratio * (self.bits + index) + groups * HEADER_BITS[self.header]
 
         return self._tile_sums(chains, bits) + (0 if self.scale_group else self.n * HEADER_BITS[self.header])
-
-
-def check_job(build, shape):
-    """The legal job of ``shape`` on ``build``; TypeError or ValueError names field, rule and value."""
-    names = {field.name for field in fields(SparseJob)}
-    for name in shape:
-        if name not in names:
-            raise ValueError(f"unknown job field {name!r}; fields are {', '.join(sorted(names))}")
-    for name in ("k", "n"):
-        if name not in shape:
-            raise ValueError(f"job field {name} is missing")
-    job = SparseJob(**shape)
-    for name, low, high in (("k", 1, build.max_k), ("n", 1, build.max_n), ("m", 1, build.max_m), ("tag", 0, 255),
-                            ("bits", 1, build.max_bits), ("shift", 0, build.max_shift)):
-        check_int(name, getattr(job, name), low, high)
-    _check_sparsity(build, job)
-    _check_scales(build, job)
-    if not job.block:
-        if job.blocks is not None:
-            raise ValueError("blocks must be absent without block")
-        return job
-    return _with_blocks(build, job)
-
-
-def _check_sparsity(build, job):
-    if job.nnz == job.group:
-        check_choice("group", job.group, (1, *GROUPS[1:]))
-    else:
-        check_choice("group", job.group, GROUPS[1:])
-    check_choice("nnz", job.nnz, [1 << i for i in range(job.group.bit_length())])
-    if job.ratio > build.max_ratio:
-        raise ValueError(f"group / nnz must be at most {build.max_ratio} (window / 8), got {job.group}/{job.nnz}")
-    if job.ratio * POSITIONS > job.segment:
-        raise ValueError(f"group / nnz must be at most {job.segment // POSITIONS} with scales for {job.segment} columns, "
-                         f"got {job.group}/{job.nnz}")
-
-
-def _check_scales(build, job):
-    for name in ("scale_group", "x_group", "block"):
-        size = check_int(name, getattr(job, name), 0, MAX_SCALE_GROUP)
-        if size and (size < SEGMENT or size & (size - 1)):
-            raise ValueError(f"{name} must be a power of two from {SEGMENT}, or 0, got {size}")
-    check_choice("header", job.header, HEADERS)
-    if job.header == "affine" and job.sparse:
-        raise ValueError("header must not be affine with N:M weights: what is left out is 0")
-    if job.header in ("zero", "levels") and job.bits > 4:
-        raise ValueError(f"bits must be at most 4 with header {job.header}, got {job.bits}")
-    if not isinstance(job.codebook, bool):
-        raise TypeError(f"codebook must be true or false, got {job.codebook!r}")
-    if job.codebook and (not build.codebook or job.bits != CODEBOOK_BITS or job.header != "scale"):
-        raise ValueError("codebook must come with a build that has one, 4 bits and header scale, "
-                         f"got codebook={build.codebook}, {job.bits} bits, header {job.header}")
-    if job.block and job.scale_group > job.block:
-        raise ValueError(f"scale_group must be at most block ({job.block}) or 0, got {job.scale_group}")
-
-
-def _with_blocks(build, job):
-    """The job with its blocks filled in or checked."""
-    if -(-job.columns // build.window) > build.max_words:
-        raise ValueError(f"block must divide {build.max_words * build.window} columns, the most of this build, so that {job.k} "
-                         f"columns fit, got {job.block}")
-    tiles = -(-job.n // build.chains)
-    if job.blocks is None:
-        chosen = tuple((index, job.nnz) for index in range(0, job.block_count, 2))
-        return SparseJob(**{field.name: getattr(job, field.name) for field in fields(SparseJob)} | {"blocks": (chosen,) * tiles})
-    if len(job.blocks) != tiles:
-        raise ValueError(f"blocks must list {tiles} tiles of {build.chains} rows, got {len(job.blocks)}")
-    for tile, chosen in enumerate(job.blocks):
-        if not chosen:
-            raise ValueError(f"blocks of tile {tile} must hold one block at least")
-        before = -1
-        for index, nnz in chosen:
-            check_int(f"block of tile {tile}", index, 0, job.block_count - 1)
-            if index <= before:
-                raise ValueError(f"blocks of tile {tile} must ascend, got {index} after {before}")
-            before = index
-            check_choice("nnz", nnz, [1 << i for i in range(job.group.bit_length())])
-            most = min(build.max_ratio, job.segment // POSITIONS)
-            if job.group // nnz > most:
-                raise ValueError(f"group / nnz must be at most {most} in block {index} of tile {tile}, got {job.group}/{nnz}")
-    return job
