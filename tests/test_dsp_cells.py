@@ -7,6 +7,7 @@ import pytest
 from amaranth.hdl import Cat, Instance, Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
+from sparseloom.fpga.place import place
 from sparseloom.fpga.synth import synthesise
 from sparseloom.hdl.export import Design, export
 from sparseloom.hdl.sparse_chain.dsp_group import TARGETS, DspGroup
@@ -262,3 +263,10 @@ def test_synthesis_keeps_the_registers_of_mult18x18d():
 @pytest.mark.parametrize("family", ("xcup", pytest.param("ecp5", marks=pytest.mark.slow)))
 def test_portable_products_are_found_by_synthesis(family):
     assert synthesise(group("portable"), family).resources.dsp == 2 * MOST
+
+
+@pytest.mark.slow
+def test_cells_of_ecp5_are_routed_and_reach_200_mhz():
+    """The same group of inferred multipliers, whose registers stay outside, reached 129 MHz."""
+    placement = place(group("ecp5"))
+    assert placement.used["MULT18X18D"] == 2 * MOST and placement.mhz >= 200

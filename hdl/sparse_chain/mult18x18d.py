@@ -27,8 +27,8 @@ def mult18x18d_sums(m, x, w):
 def _product(m, act, weight, name):
     """``act * weight``, signed 16, three cycles later."""
     product = Signal(2 * _WIDTH, name=f"{name}_p")
-    operands = {"A": _aligned(act), "B": _aligned(weight), "C": Const(0, _WIDTH), "SRIA": Const(0, _WIDTH),
-                "SRIB": Const(0, _WIDTH)}
+    # The shift inputs SRIA and SRIB stay open: no wire of the fabric leads there.
+    operands = {"A": _aligned(act), "B": _aligned(weight), "C": Const(0, _WIDTH)}
     registers = {f"p_REG_{place}_CLK": "CLK0" for place in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT")}
     controls = {f"i_{kind}{index}": value for index in range(4)
                 for kind, value in (("CLK", 0 if index else ClockSignal()), ("CE", 0 if index else 1), ("RST", 0))}

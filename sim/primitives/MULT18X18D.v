@@ -1,6 +1,6 @@
 // Behavioural twin of the ECP5 MULT18X18D cell (Lattice FPGA-TN-02205), in the one form that the gates use: a free-running
-// signed multiplier with its input, pipeline and output register, all on CLK0, without cascades. Outputs that are not modelled
-// are no ports, so that connecting one is an error.
+// signed multiplier with its input, pipeline and output register, all on CLK0, without cascades. What is not modelled is no port,
+// so that connecting it is an error.
 module MULT18X18D #(
   parameter REG_INPUTA_CLK = "NONE",
   parameter REG_INPUTA_CE = "CE0",
@@ -31,10 +31,6 @@ module MULT18X18D #(
   input A17, A16, A15, A14, A13, A12, A11, A10, A9, A8, A7, A6, A5, A4, A3, A2, A1, A0,
   input B17, B16, B15, B14, B13, B12, B11, B10, B9, B8, B7, B6, B5, B4, B3, B2, B1, B0,
   input C17, C16, C15, C14, C13, C12, C11, C10, C9, C8, C7, C6, C5, C4, C3, C2, C1, C0,
-  input SRIA17, SRIA16, SRIA15, SRIA14, SRIA13, SRIA12, SRIA11, SRIA10, SRIA9, SRIA8, SRIA7, SRIA6, SRIA5, SRIA4, SRIA3,
-    SRIA2, SRIA1, SRIA0,
-  input SRIB17, SRIB16, SRIB15, SRIB14, SRIB13, SRIB12, SRIB11, SRIB10, SRIB9, SRIB8, SRIB7, SRIB6, SRIB5, SRIB4, SRIB3,
-    SRIB2, SRIB1, SRIB0,
   input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
   input CLK3, CLK2, CLK1, CLK0, CE3, CE2, CE1, CE0, RST3, RST2, RST1, RST0,
   output P35, P34, P33, P32, P31, P30, P29, P28, P27, P26, P25, P24, P23, P22, P21, P20, P19, P18, P17, P16, P15, P14, P13,
