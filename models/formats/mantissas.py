@@ -35,8 +35,10 @@ def align(scale, width=16, signed=True):
     power = np.frexp(peak)[1].astype(np.int32)
     exponent = np.where(peak > 0, power - (width - signed), 0).astype(np.int32)
     exponent += (np.rint(np.ldexp(peak, -exponent)) > most).astype(np.int32)
-    values = np.rint(np.ldexp(scale, -exponent[:, None]))
-    error = np.ldexp(values, exponent[:, None]) - scale
-    power_sum = float((scale**2).sum())
-    loss = float(np.sqrt((error**2).sum() / power_sum)) if power_sum else 0.0
+    exact = np.ldexp(scale, -exponent[:, None])
+    values = np.rint(exact)
+    # In units of the largest exponent, so that no square leaves the range of floats.
+    unit = (exponent - exponent[peak > 0].max(initial=-(1 << 15)))[:, None]
+    whole = float((np.ldexp(exact, unit) ** 2).sum())
+    loss = float(np.sqrt((np.ldexp(values - exact, unit) ** 2).sum() / whole)) if whole else 0.0
     return Mantissas(values.astype(np.int32), exponent, loss)
