@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models.golden import ternary
 from .device import Receipt
+from .families import family_of
 
 __all__ = ["Checked", "Product"]
 
@@ -21,10 +21,6 @@ class Product:
     receipt: Receipt
 
 
-# Kind of weights -> the exact product with codes, from the definition.
-_PRODUCTS = {"ternary": lambda codes, weight: ternary.matmul(codes, weight.trits)}
-
-
 class Checked:
     """Stands where a :class:`~sparseloom.host.runtime.Runtime` stands, as the hook of a model's matrix products.
 
@@ -35,10 +31,16 @@ class Checked:
     def __init__(self, runtime, weights):
         self.runtime, self._weights, self.products = runtime, weights, []
 
-    def matmul(self, name, codes):
+    def matmul(self, name, codes, scale=None):
         """The device's result, right or wrong."""
-        result = self.runtime.matmul(name, codes)
-        weight = self._weights[name]
-        wrong = int(np.count_nonzero(result != _PRODUCTS[weight.kind](codes, weight)))
+        result, plan = self.runtime.matmul(name, codes, scale), self.runtime.plan
+        wanted = family_of(plan.build).product(plan.build, plan.layers[name], self._weights[name].load(), codes, scale)
+        wrong = int(np.count_nonzero(result != wanted))
         self.products.append(Product(name, len(codes), result.size, wrong, self.runtime.calls[-1].receipt))
         return result
+
+    def linear(self, name, x):
+        """A layer on float32 ``x`` [m, k], as the runtime's ``linear``; its product is compared."""
+        plan = self.runtime.plan
+        return family_of(plan.build).linear(plan.layers[name], plan.vectors(name), np.asarray(x, np.float32),
+                                            lambda codes, scale: self.matmul(name, codes, scale))

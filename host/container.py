@@ -68,16 +68,23 @@ def _read(path):
 
 def _check_tiles(plan, path):
     """Hold what is stored against the tiles that follow from the layers: the same names, each of its shape."""
-    tiles = sum(down * across for down, across in map(plan.grid, plan.layers))
-    if tiles != len(plan.stored):  # counted before they are listed: a false claim may be for billions
-        raise InputError(path, "tensors", f"be {tiles}, one a tile", len(plan.stored))
     family = family_of(plan.build)
-    for name in plan.layers:
-        for tile in plan.tiles(name):
-            shape, array = family.stored_shape(plan.build, tile.n, tile.k), plan.stored.get(tile.name)
-            if array is None or array.dtype != np.uint8 or array.shape != shape:
+    count = sum(down * across for down, across in map(plan.grid, plan.layers))
+    count += sum(len(family.vectors(layer)) for layer in plan.layers.values())
+    if count != len(plan.stored):  # counted before they are listed: a false claim may be for billions
+        raise InputError(path, "tensors", f"be {count}, one a tile and vector", len(plan.stored))
+    for name, layer in plan.layers.items():
+        wanted = {f"{name}/{vector}": claim for vector, claim in family.vectors(layer).items()}
+        try:
+            wanted |= {tile.name: (np.dtype(np.uint8), family.stored_shape(plan.build, plan.job(name, tile, 1)))
+                       for tile in plan.tiles(name)}
+        except (TypeError, ValueError) as error:
+            raise InputError(path, name, "have legal jobs", error) from None
+        for tensor, (dtype, shape) in wanted.items():
+            array = plan.stored.get(tensor)
+            if array is None or array.dtype != dtype or array.shape != shape:
                 found = array if array is None else f"{array.dtype} {list(array.shape)}"
-                raise InputError(path, tile.name, f"be uint8 {list(shape)}", found)
+                raise InputError(path, tensor, f"be {dtype} {list(shape)}", found)
 
 
 def checksum(plan):

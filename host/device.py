@@ -62,12 +62,12 @@ class Device(ABC):
         self._written.clear()
         self._results.clear()
 
-    def write(self, name, codes):
-        """Write an operand: activation codes int8 [m, k]."""
+    def write(self, name, codes, scale=None):
+        """Write an operand: activation codes int8 [m, k]; for families that multiply by them, their scales, int32 [m, groups]."""
         codes = np.asarray(codes)
         if codes.dtype != np.int8 or codes.ndim != 2:
             raise ValueError(f"operand {name} must be int8 [m, k], got {codes.dtype} {list(codes.shape)}")
-        self._written[name] = np.ascontiguousarray(codes)
+        self._written[name] = np.ascontiguousarray(codes), scale
 
     def run(self, steps):
         """Carry out the steps in order and return one Receipt for all of them."""

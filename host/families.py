@@ -1,9 +1,14 @@
-"""How a linear layer runs on an engine: one entry a kind of weights. The only place of the driver that knows families apart."""
+"""How a linear layer runs on an engine: one entry a kind of weights. Only here and in :mod:`.grouped` are families told apart."""
+
+from dataclasses import replace
 
 import numpy as np
 
 from ..models.formats import ternary_stream
 from ..models.formats.engines import Image
+from ..models.formats.quantize import quantize
+from ..models.golden import ternary
+from .grouped import GroupedLinear
 
 __all__ = ["FAMILIES", "TernaryLinear", "family_of"]
 
@@ -25,53 +30,84 @@ class TernaryLinear:
         return _whole(build.max_n, build.rows), _whole(build.max_k, build.lanes), build.max_m
 
     @staticmethod
-    def most_inputs(build):
-        """The largest k of a whole layer: sums over its tiles still fit int32."""
-        return np.iinfo(np.int32).max // build.act_peak
+    def refuses(build, layer):
+        """Why the engine cannot take a layer of the graph, "" if it can: sums over its tiles must fit int32."""
+        most = np.iinfo(np.int32).max // build.act_peak
+        return f"sums over more than {most} inputs may not fit int32" if layer.k > most else ""
 
     @staticmethod
-    def job(build, n, k, m):
+    def form(build, weight, x_group=None):
+        """What the jobs of a weight say beside shapes: nothing."""
+        return {}
+
+    @classmethod
+    def prepare(cls, build, weight, x_group=None):
+        """(fields of the layer's plan, vectors, operand of the whole matrix, int8 [n, k]) of a loaded weight."""
+        return {"scale": weight.scale}, {}, weight.trits
+
+    @staticmethod
+    def vectors(layer):
+        """Arrays that a layer keeps beside its weights: ``{name: (dtype, shape)}``."""
+        return {}
+
+    @staticmethod
+    def job(build, layer, n, k, m):
         return build.job(n=n, k=k, m=m)
 
     @staticmethod
-    def cut(weight, rows, columns):
-        """The operand (int8 [n, k]) that is a tile's part of a loaded ``weight``; ``rows`` and ``columns`` are slices."""
-        return weight.trits[rows, columns]
+    def cut(operand, rows, columns):
+        """The part of the operand that is a tile's; ``rows`` and ``columns`` are slices."""
+        return operand[rows, columns]
 
     @staticmethod
-    def pack(build, operand):
+    def pack(build, job, operand):
         """The operand as the engine's stream has it for one token: uint8 [beats, bytes], packed once and kept."""
-        n, k = operand.shape
-        return ternary_stream.pack_weights(build, build.job(n=n, k=k), operand)
+        return ternary_stream.pack_weights(build, job, operand)
 
     @staticmethod
-    def stored_shape(build, n, k):
+    def stored_shape(build, job):
         """Shape of what :meth:`pack` returns."""
-        return build.beats("w", build.job(n=n, k=k)), build.beat_bytes
+        return build.beats("w", replace(job, m=1)), build.beat_bytes
 
     @staticmethod
-    def unpack(build, n, k, stored):
+    def unpack(build, job, stored):
         """The inverse of :meth:`pack`; InputError for bytes that no operand packs to."""
-        return ternary_stream.unpack_weights(build, build.job(n=n, k=k), stored)
+        return ternary_stream.unpack_weights(build, replace(job, m=1), stored)
 
     @staticmethod
-    def image(build, job, stored, codes):
+    def x_groups(layer):
+        """Scales a token that come with the codes: none."""
+        return 0
+
+    @staticmethod
+    def image(build, job, stored, codes, scale):
         """The bytes at the engine's ports for ``codes`` int8 [m, k]."""
         repeats = build.beats("w", job) // len(stored)
         return Image(streams={"w": np.tile(stored, (repeats, 1)) if repeats > 1 else stored},
                      buffers={"act": ternary_stream.pack_activations(build, job, codes)})
 
     @staticmethod
-    def operands(operand, codes):
+    def operands(operand, codes, scale):
         """The operands by the names that the golden model has for them."""
         return {"w": operand, "x": codes}
+
+    @staticmethod
+    def product(build, layer, weight, codes, scale):
+        """The exact product of a loaded weight, int32 [m, n], from the definition."""
+        return ternary.matmul(codes, weight.trits)
+
+    @staticmethod
+    def linear(layer, vectors, x, matmul):
+        """float32 [m, n]: the layer on float32 ``x`` [m, k], by ``matmul(codes, scale)``."""
+        codes, scale = quantize(x)
+        return matmul(codes, None) * (np.float32(layer.scale) / scale)
 
 
 def _whole(most, granule):
     return most // granule * granule or most
 
 
-FAMILIES = {family.engine: family for family in (TernaryLinear,)}
+FAMILIES = {family.engine: family for family in (TernaryLinear, GroupedLinear)}
 
 
 def family_of(build):

@@ -17,12 +17,11 @@ class GoldenDevice(Device):
 
     def _execute(self, steps):
         for step in steps:
-            wanted = results(self.build, step.job, self._family.operands(self._operand(step), self._written[step.operand]))
+            wanted = results(self.build, step.job, self._family.operands(self._operand(step), *self._written[step.operand]))
             receipt = self._receipt(step.job, cycles=self.build.cycles(step.job), saturations=wanted["saturated"])
             yield wanted[self._family.result], receipt
 
     def _operand(self, step):
         if step.stored not in self._operands:
-            stored = self._stored[step.stored]
-            self._operands[step.stored] = self._family.unpack(self.build, step.job.n, step.job.k, stored)
+            self._operands[step.stored] = self._family.unpack(self.build, step.job, self._stored[step.stored])
         return self._operands[step.stored]

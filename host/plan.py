@@ -25,18 +25,24 @@ def build_digest(build):
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """A layer y[m, n] = scale * x[m, k] . W[n, k], of which the engine computes the integers x . W."""
+    """A layer y[m, n] = scale * x[m, k] . W[n, k], of which the engine computes the integers x . W.
+
+    ``form``: what its jobs say beside shapes, as its family has it.
+    """
 
     name: str
     n: int
     k: int
-    scale: float
+    scale: float = 1.0
+    form: dict = field(default_factory=dict)
 
     def __post_init__(self):
         check_int("n", self.n, 1, MAX_SIZE)
         check_int("k", self.k, 1, MAX_SIZE)
         if not np.isfinite(self.scale):
             raise ValueError(f"scale must be finite, got {self.scale}")
+        if not isinstance(self.form, dict):
+            raise TypeError(f"form must be a dict, got {self.form!r}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class Step:
 @dataclass(frozen=True, eq=False)
 class Plan:
     """``layers`` (:class:`LayerPlan` by name) on ``build``. Tiles follow from the build's maxima; the host sums those that share
-    rows, in int32. ``stored``: packed weights, uint8 by the tile's name, empty until packed. ``source``: its name in messages.
+    rows, in int32. ``stored``: packed weights, uint8 by the tile's name, and layers' vectors, by ``layer/vector``; empty until
+    packed. ``source``: its name in messages.
     """
 
     build: EngineSpec
@@ -100,15 +107,22 @@ class Plan:
         return [Tile(f"{name}/{i}.{j}", slice(i * n, min(layer.n, (i + 1) * n)), slice(j * k, min(layer.k, (j + 1) * k)),
                      f"x.{j}", f"y.{i}.{j}") for i in range(down) for j in range(across)]
 
+    def job(self, name, tile, m):
+        """The job of a tile on ``m`` tokens."""
+        return family_of(self.build).job(self.build, self.layers[name], tile.n, tile.k, m)
+
+    def vectors(self, name):
+        """A layer's vectors, from what is stored."""
+        return {vector: self.stored[f"{name}/{vector}"] for vector in family_of(self.build).vectors(self.layers[name])}
+
     def rounds(self, name, m):
         """How a layer runs on ``m`` tokens: ``(tokens, [(tile, step)...])`` for each slice of tokens that one job takes."""
         check_int("m", m, 1, MAX_SIZE)
-        family = family_of(self.build)
-        tiles, most = self.tiles(name), family.most(self.build)[2]
+        tiles, most = self.tiles(name), family_of(self.build).most(self.build)[2]
         for first in range(0, m, most):
             tokens = slice(first, min(m, first + most))
-            jobs = [family.job(self.build, tile.n, tile.k, tokens.stop - first) for tile in tiles]
-            yield tokens, [(tile, Step(job, tile.name, tile.operand, tile.result)) for tile, job in zip(tiles, jobs, strict=True)]
+            yield tokens, [(tile, Step(self.job(name, tile, tokens.stop - first), tile.name, tile.operand, tile.result))
+                           for tile in tiles]
 
     def jobs(self, name, m):
         """Every job of a layer on ``m`` tokens, in the order in which they run."""

@@ -24,7 +24,7 @@ class SimDevice(Device):
         self.simulator.close()
 
     def _execute(self, steps):
-        works = [Work(step.job, self._family.image(self.build, step.job, self._stored[step.stored], self._written[step.operand]))
+        works = [Work(step.job, self._family.image(self.build, step.job, self._stored[step.stored], *self._written[step.operand]))
                  for step in steps]
         for step, receipt in zip(steps, self.simulator.run(works, **self._pauses), strict=True):
             stalls = {cause: receipt.done[f"stall_{cause}"] for cause in ("i", "x", "o")}

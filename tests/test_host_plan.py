@@ -69,8 +69,8 @@ def test_stored_weights_are_the_weights(datapath):
         matrix = np.full(shape, 9, np.int8)
         for tile in plan.tiles(name):
             stored = plan.stored[tile.name]
-            assert stored.shape == family_of(build).stored_shape(build, tile.n, tile.k)
-            matrix[tile.rows, tile.columns] = family_of(build).unpack(build, tile.n, tile.k, stored)
+            assert stored.shape == family_of(build).stored_shape(build, plan.job(name, tile, 1))
+            matrix[tile.rows, tile.columns] = family_of(build).unpack(build, plan.job(name, tile, 1), stored)
         assert np.array_equal(matrix, model[name].weight.trits)
         assert plan.layers[name].scale == 0.25
 

@@ -1,7 +1,7 @@
 """A model as a list of layers with compressed tensors: what every mapper and estimator reads."""
 
 from .graph import OPS, Graph, Layer
-from .grouped import GroupedWeight
+from .grouped import GroupedForm, GroupedWeight
 from .weights import StoredWeight, TernaryWeight
 
-__all__ = ["OPS", "Graph", "GroupedWeight", "Layer", "StoredWeight", "TernaryWeight"]
+__all__ = ["OPS", "Graph", "GroupedForm", "GroupedWeight", "Layer", "StoredWeight", "TernaryWeight"]

@@ -1,15 +1,28 @@
 """Weights of a few bits in groups along the input, dense or N:M sparse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 
 from ..spec.errors import check_choice, check_int
 
-__all__ = ["CODEBOOK_ENTRIES", "GroupedWeight"]
+__all__ = ["CODEBOOK_ENTRIES", "GroupedForm", "GroupedWeight"]
 
 CODEBOOK_ENTRIES = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedForm:
+    """What of a :class:`GroupedWeight` can be told without its numbers. ``header``: what a group has, ``scale`` alone, ``affine``
+    (an offset too) or ``zero`` (a code of zero too)."""
+
+    bits: int
+    scale_group: int
+    header: str = "scale"
+    nnz: int = 1
+    group: int = 1
+    codebook: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,9 +118,20 @@ class GroupedWeight:
     def nbytes(self):
         return sum(part.nbytes for part in (self.codes, self.scale, self.zero, self.offset, self.mask) if part is not None)
 
+    @property
+    def form(self):
+        """The :class:`GroupedForm`."""
+        header = "affine" if self.offset is not None else "scale" if self.zero is None else "zero"
+        return GroupedForm(bits=self.bits, scale_group=self.scale_group, header=header, nnz=self.nnz, group=self.group,
+                           codebook=self.codebook is not None)
+
     def load(self):
         """Itself: it is in memory."""
         return self
+
+    def replaced(self, **parts):
+        """The same weight with other parts."""
+        return GroupedWeight(**{field.name: getattr(self, field.name) for field in fields(self)} | parts)
 
     def integers(self):
         """The integer factor of each weight, int16 [n, k]: code - zero or the codebook's entry; 0 where masked."""

@@ -56,7 +56,8 @@ class TernaryWeight:
 class StoredWeight:
     """A weight ``[n, k]`` that is still in its file: ``nbytes`` bytes in ``format``, of which nothing has been read.
 
-    ``read()`` returns the weight as the class of ``kind`` and raises InputError where the stored bytes are not legal.
+    ``read()`` returns the weight as the class of ``kind`` and raises InputError where the stored bytes are not legal. ``form``:
+    what the file's header tells of it, for kinds that have forms; None if only reading tells.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class StoredWeight:
     k: int
     nbytes: int
     read: Callable[[], Any]
+    form: Any = None
 
     def __post_init__(self):
         for name in ("n", "k", "nbytes"):

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..formats import i2_s, q4_0, q4_1, q8_0, tq1_0, tq2_0
 from ..formats.q_block import BLOCK
 from ..formats.tq_block import one_scale
-from ..graph import Graph, GroupedWeight, StoredWeight, TernaryWeight
+from ..graph import Graph, GroupedForm, GroupedWeight, StoredWeight, TernaryWeight
 from ..spec.errors import InputError
 from .gguf_header import I2_S, read_header
 from .layers import other_layer
@@ -55,7 +55,8 @@ def layer_of(tensor, data, readers, path):
     kind, read = readers[tensor.type_name]
     raw = data[tensor.start : tensor.start + tensor.nbytes]
     read = partial(read, raw, (n, k), f"{path}: {tensor.name}")
-    weight = StoredWeight(kind=kind, format=tensor.type_name, n=n, k=k, nbytes=tensor.nbytes, read=read)
+    weight = StoredWeight(kind=kind, format=tensor.type_name, n=n, k=k, nbytes=tensor.nbytes, read=read,
+                          form=FORMS.get(tensor.type_name))
     return replace(layer, weight=weight, reason="")
 
 
@@ -92,6 +93,11 @@ def read_i2_s(raw, shape, where):
     return TernaryWeight(trits=trits, scale=scale)
 
 
+FORMS = {
+    "Q4_0": GroupedForm(bits=q4_0.BITS, scale_group=BLOCK),
+    "Q4_1": GroupedForm(bits=q4_1.BITS, scale_group=BLOCK, header="affine"),
+    "Q8_0": GroupedForm(bits=q8_0.BITS, scale_group=BLOCK),
+}
 READERS = {
     "Q4_0": ("grouped", read_q4_0),
     "Q4_1": ("grouped", read_q4_1),

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from .errors import check_choice, check_int
 from .sparse_job import CODEBOOK_BITS, GROUPS, HEADERS, POSITIONS, SEGMENT, SparseJob
 
-__all__ = ["check_job"]
+__all__ = ["MAX_SCALE_GROUP", "check_job"]
 
 MAX_SCALE_GROUP = 1 << 15
 
