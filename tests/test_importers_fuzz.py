@@ -20,12 +20,18 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from sparseloom.models.formats import bitnet
+from sparseloom.models.graph import GroupedWeight
 from sparseloom.models.importers import describe, load
+from sparseloom.models.importers.nm_file import save_nm
 from sparseloom.models.spec.errors import InputError
 
-KINDS = ("gguf", "safetensors", "index")
+FIXTURES = {"gptq": "gptq_act_order", "gptq_v2": "gptq_v2_3bit", "awq": "awq_gemm", "sparse": "ct_int8_sparse"}
+QUANTISED = {"blocks": 3, "nm": 2, "gptq": 1, "gptq_v2": 1, "awq": 1, "sparse": 1}  # more kinds, with their engine layers
+KINDS = ("gguf", "safetensors", "index", *QUANTISED)
 MEMORY = 192 << 20  # bytes that reading a file of a few KB may add to the process
 SECONDS = 3  # for one file
 INTEGERS = [
@@ -98,7 +104,52 @@ def originals():
         "gguf": (gguf_file, gguf_header),
         "safetensors": (safetensors_file, 8 + len(text)),
         "index": (index, len(index)),
-    }
+        "blocks": gguf_blocks(),
+        "nm": nm_container(),
+    } | {kind: fixture(case) for kind, case in FIXTURES.items()}
+
+
+def gguf_blocks():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m")
+        writer = gguf.GGUFWriter(path, "llama")
+        for name in ("Q4_0", "Q4_1", "Q8_0"):
+            kind = gguf.GGMLQuantizationType[name]
+            writer.add_tensor(name, gguf.quantize(np.ones((4, 64), np.float32), kind), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes(), gguf.GGUFReader(path).data_offset
+
+
+def nm_container():
+    rng = np.random.default_rng(1)
+    mask = np.tile(np.arange(8) % 4 < 2, (4, 4))
+    parts = {"scale": np.ones((4, 4), np.float32), "scale_group": 8, "bits": 4}
+    codes = np.where(mask, rng.integers(0, 16, mask.shape), 0).astype(np.uint8)
+    order = rng.permutation(32).astype(np.int32)
+    weights = {"a": GroupedWeight(codes=codes, mask=mask, nnz=2, group=4, **parts),
+               "b": GroupedWeight(codes=codes, zero=np.ones((4, 4), np.uint8), order=order, **parts)}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        save_nm(Path(folder, "m"), weights)
+        return with_header(Path(folder, "m").read_bytes())
+
+
+def fixture(case):
+    """A fixture's tensors with its config in the metadata; scales in float32, since NumPy has no bfloat16."""
+    folder = Path(__file__).parent / "fixtures" / "quantised" / case
+    config = json.loads((folder / "config.json").read_text())["quantization_config"]
+    with safe_open(folder / "model.safetensors", "numpy") as file:
+        scale = "proj.weight_scale"
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name != scale}
+        if scale in file.keys():
+            tensors[scale] = np.ones(file.get_slice(scale).get_shape(), np.float32)
+    return with_header(save(tensors, {"quantization_config": json.dumps(config)}))
+
+
+def with_header(data):
+    return data, 8 + int.from_bytes(data[:8], "little")
 
 
 def truncate(data, at, rng):
@@ -126,13 +177,22 @@ def token(data, at, rng):
 
 
 def rewrite(data, at, rng):
-    """Another value, or another key, somewhere in a JSON header that stays JSON and keeps its length in front."""
+    """Another value, or another key, somewhere in a JSON header, or JSON text in its metadata, that stays JSON."""
     prefix = 8 if data[8:9] == b"{" else 0
     try:
         size = int.from_bytes(data[:prefix], "little") if prefix else len(data)
         root = json.loads(data[prefix : prefix + size])
     except ValueError:
         return data
+    metadata = root.get("__metadata__") if isinstance(root, dict) else None
+    texts = {}
+    for key, value in metadata.items() if isinstance(metadata, dict) else ():
+        try:
+            texts[key] = json.loads(value)
+        except (TypeError, ValueError):
+            pass
+    if texts:
+        metadata |= texts
     places = [(root, key) for key in root]
     for node, key in places:
         if isinstance(node[key], dict | list):
@@ -149,6 +209,9 @@ def rewrite(data, at, rng):
         node[key] += rng.choice([-4, -1, 1, 4, 64])
     else:
         node[key] = number
+    for key in texts:
+        if key in metadata:
+            metadata[key] = json.dumps(metadata[key])
     text = json.dumps(root).encode()
     return len(text).to_bytes(8, "little")[:prefix] + text + data[prefix + size :]
 
@@ -158,7 +221,7 @@ def damaged(kind, seed):
     rng = random.Random(f"{kind} {seed}")
     data, header = originals()[kind]
     injuries = [truncate, flip, flip, inflate, inflate, splice]
-    if kind != "gguf":
+    if kind not in ("gguf", "blocks"):
         injuries = rng.choice([[*injuries, token, token], [rewrite]])
     for _ in range(rng.choice([1, 1, 2, 4])):
         if data:
@@ -261,7 +324,8 @@ def test_the_originals_are_sound(kind, tmp_path):
     (tmp_path / "model").write_bytes(content)
     (tmp_path / "shard").write_bytes(originals()["safetensors"][0])
     engine = load(tmp_path / "model").on("engine")
-    assert [layer.weight.load().n for layer in engine] == ([8, 8] if kind == "gguf" else [7])
+    rows = [layer.weight.load().n for layer in engine]
+    assert rows == ([8, 8] if kind == "gguf" else [7]) if kind not in QUANTISED else len(rows) == QUANTISED[kind]
 
 
 @pytest.mark.parametrize(

@@ -166,9 +166,9 @@ def read(entry, parts, form, where):
     bits, mask, shape = entry["bits"], None, {}
     codebook = None if "codebook" not in parts else parts["codebook"].array()
     codes = numbers(entry, parts["codes"], bits, where, "codes")
-    most, kind = (1 << bits, "code") if codebook is None else (len(codebook), "index into the codebook")
-    nm_rows.refuse_above(codes, most, where, kind)
+    nm_rows.refuse_above(codes, 1 << bits, where, "code")
     if codebook is not None:
+        nm_rows.refuse_above(codes, len(codebook), where, "index into the codebook")
         codebook = np.pad(codebook, (0, CODEBOOK_ENTRIES - len(codebook)))
     if "group" in entry:
         shape = {name: entry[name] for name in ("nnz", "group")}
