@@ -2,10 +2,11 @@
 
 import re
 from functools import cache
-from inspect import getdoc
+from inspect import getdoc, ismodule
 from pathlib import Path
 
-from ..models.formats import ternary_stream
+from ..models.formats import sparse_stream, ternary_stream
+from ..models.formats.mantissas import Mantissas, align
 
 __all__ = ["flow_files", "read_template", "render"]
 
@@ -19,19 +20,35 @@ QUARTUS_FAMILY, QUARTUS_DEVICE = "Cyclone V", "5CSEBA6U23I7"
 """The part of a DE10-Nano."""
 
 TEMPLATES = {
-    "vivado/ooc.tcl": "vivado/ooc.tcl",
-    "vivado/clocks.xdc": "vivado/clocks.xdc",
-    "vivado/package_ip.tcl": "vivado/package_ip.tcl",
-    "quartus/project.tcl": "quartus/project.tcl",
-    "quartus/{name}.sdc": "quartus/kernel.sdc",
     "yosys/synth.ys": "yosys/synth.ys",
     "litex/{name}.py": "litex/kernel.py.in",
     "{name}.core": "kernel.core",
     "README.md": "README.md",
 }
+VENDOR_TEMPLATES = {
+    "vivado": {
+        "vivado/ooc.tcl": "vivado/ooc.tcl",
+        "vivado/clocks.xdc": "vivado/clocks.xdc",
+        "vivado/package_ip.tcl": "vivado/package_ip.tcl",
+    },
+    "quartus": {
+        "quartus/project.tcl": "quartus/project.tcl",
+        "quartus/{name}.sdc": "quartus/kernel.sdc",
+    },
+    "ecp5": {},
+}
+CELLS = {"DSP48E2": "vivado", "MULT18X18D": "ecp5"}
+"""The one vendor whose tools know a cell: a design that instantiates it gets no other's scripts."""
+
+_PORTABLE = ("vivado", "quartus")
+_YOSYS = {"vivado": ("UltraScale+", "synth_xilinx -family xcup -flatten -noiopad -noclkbuf"), "ecp5": ("ECP5", "synth_ecp5")}
+_CONSTRAINTS = {"vivado": ("vivado/clocks.xdc", "xdc"), "quartus": ("quartus/{name}.sdc", "SDC")}
 
 # What says how operands become bytes, by engine: each one's documentation goes into the kernel's.
-_FORMATS = {"ternary_engine": (ternary_stream, ternary_stream.pack_weights, ternary_stream.pack_activations)}
+_FORMATS = {
+    "ternary_engine": (ternary_stream, ternary_stream.pack_weights, ternary_stream.pack_activations),
+    "sparse_chain": (sparse_stream, sparse_stream.pack_weights, sparse_stream.pack_activations, Mantissas, align),
+}
 
 _FOLDER = Path(__file__).parent / "templates"
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
@@ -49,8 +66,9 @@ def render(text, values):
 
 def flow_files(spec, design, regmap, version, count):
     """``{path: text}`` of all templates for the kernel ``spec`` exported as ``design``; ``count`` vectors lie beside it."""
-    values = _values(spec, design, regmap, version, count)
-    return {path.format(name=design.name): render(read_template(template), values) for path, template in TEMPLATES.items()}
+    values = _values(spec, design, regmap, version, count) | _vendor_values(design)
+    templates = TEMPLATES | {path: text for vendor in _vendors(design) for path, text in VENDOR_TEMPLATES[vendor].items()}
+    return {path.format(name=design.name): render(read_template(template), values) for path, template in templates.items()}
 
 
 def _values(spec, design, regmap, version, count):
@@ -68,7 +86,7 @@ def _values(spec, design, regmap, version, count):
         "stream_names": ", ".join(f"``{channel.name}``" for channel in channels),
         "stream_rows": "\n".join(f"| `{c.prefix}` | {c.doc} | {c.record.bytes} | {c.stride} | {c.beats} |" for c in channels),
         "records": "\n".join(f"- `{c.prefix}`: " + ", ".join(map(_field, c.record.fields)) for c in channels),
-        "formats": "\n\n".join(getdoc(thing) for thing in _FORMATS.get(build.name, ())),
+        "formats": "\n\n".join(map(_format, _FORMATS.get(build.name, ()))),
         "endpoints": "\n".join(_endpoint(channel) for channel in channels),
         "connections": "\n".join(f"            {_direction(port)}_{port.name}={_signal(port, channels)},"
                                  for port in design.ports if port.name not in ("aclk", "aresetn", "irq")),
@@ -77,6 +95,39 @@ def _values(spec, design, regmap, version, count):
                 "; a stream narrower than its record may slow it down",
         "last_latency": ", ".join(f"{spec.last_latency(c.name)} on `{c.prefix}`" for c in spec.results),
     }
+
+
+def _vendors(design):
+    """Whose tools can build the design."""
+    return tuple(sorted({CELLS[cell] for cell in design.primitives})) or _PORTABLE
+
+
+def _vendor_values(design):
+    """What depends on the vendors' cells that the design instantiates, if any."""
+    vendors, cells = _vendors(design), ", ".join(design.primitives)
+    constraints = {vendor: _CONSTRAINTS[vendor] for vendor in vendors if vendor in _CONSTRAINTS}
+    filesets = [f"  {vendor}:\n    files: [{path.format(name=design.name)}]\n    file_type: {kind}"
+                for vendor, (path, kind) in constraints.items()]
+    files = ", ".join(f"sim/primitives/{cell}.v" for cell in design.primitives)
+    filesets += [f"  cells:\n    files: [{files}]\n    file_type: verilogSource"] if cells else []
+    scripts = ", ".join(f"`{vendor}/`" for vendor in constraints)
+    family, command = _YOSYS[vendors[0]]
+    return {
+        "yosys_family": family, "yosys_command": command, "core_filesets": "\n".join(filesets),
+        "core_vendors": "".join(f', "tool_{vendor}? ({vendor})"' for vendor in constraints),
+        "core_cells": "\n    filesets_append: [cells]" if cells else "",
+        "cells": f" It instantiates cells of a vendor's library: {cells}." if cells else "",
+        "cells_row": f"\n| `sim/primitives/` | {cells} as the bench has them; synthesis must not see them | "
+                     "written from the vendor's documentation |" if cells else "",
+        "vendor_row": f"\n| {scripts} | out-of-context implementation | **not run**: no vendor tool was at hand |"
+                      if scripts else "",
+    }
+
+
+def _format(thing):
+    """The documentation of a module, or of something in one under its name, as Markdown."""
+    text = re.sub(r":\w+:(`[^`]+`)", r"\1", getdoc(thing))
+    return text if ismodule(thing) else f"`{thing.__module__}.{thing.__qualname__}`: {text}"
 
 
 def _field(field):

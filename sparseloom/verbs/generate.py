@@ -28,21 +28,24 @@ def generate(
     """Write an engine as a stand-alone kernel: AXI4-Lite registers, AXI4-Stream data.
 
     DIR holds the Verilog, port and register tables, a C header, golden vectors, a cocotb bench that runs on its own, and scripts
-    for Vivado, Quartus, Yosys, LiteX and FuseSoC. Streams are as wide as their records unless --bus says otherwise.
+    for Vivado, Quartus, Yosys, LiteX and FuseSoC; of a kernel with a vendor's cells, that vendor's scripts alone, and models of
+    the cells for the bench. Streams are as wide as their records unless --bus says otherwise.
 
     \b
     Example:
       sparseloom generate ternary_engine --set rows=4 --set lanes=20 -o kernel
+      sparseloom generate sparse_chain --set chains=4 --set target=dsp48e2 -o kernel
     """
     from sparseloom.fpga.package import check_folder, deliverable, write_tree
     from sparseloom.hdl.bus.kernel_spec import KernelSpec
+    from sparseloom.sim.twins import twins
 
     check_folder(output, force=force)
     build, name = build_of(engine, settings), engine if name is None else name
     try:
         widths = {stream: int(text) if text.isdecimal() else text for stream, text in parse_pairs(bus, "--bus").items()}
         spec = KernelSpec(build=build, queue=queue, bus_bytes=widths)
-        files = deliverable(spec, name, count=vectors, seed=seed)
+        files = deliverable(spec, name, count=vectors, seed=seed, twins=twins)
     except (TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     write_tree(files, output, force=force)

@@ -32,8 +32,10 @@ def main(waves):
     find_verilator()
     os.environ["MAKEFLAGS"] = MAKE_VARIABLES
     runner = get_runner("verilator")
-    runner.build(sources=[HERE.parent / "rtl" / f"{NAME}.v"], hdl_toplevel=NAME, build_dir=BUILD, waves=waves,
-                 build_args=["-Wno-fatal", "-Wno-lint"], timescale=("1ns", "1ps"))
+    # Vendors' cells, if the kernel has any, as behavioural models.
+    sources = [HERE.parent / "rtl" / f"{NAME}.v", *sorted((HERE / "primitives").glob("*.v"))]
+    runner.build(sources=sources, hdl_toplevel=NAME, build_dir=BUILD, waves=waves,
+                 build_args=["-Wno-fatal", "-Wno-lint", "-Werror-USERFATAL"], timescale=("1ns", "1ps"))
     results = runner.test(test_module="kernel_bench", hdl_toplevel=NAME, build_dir=BUILD, test_dir=HERE, waves=waves, seed=1,
                           extra_env={"PYTHONWARNINGS": "ignore::DeprecationWarning"})
     tests, failed = get_results(results)
