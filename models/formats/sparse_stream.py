@@ -5,12 +5,10 @@ of eight, four steps a *quad*. A quad is sent as planes: word p holds bit p of i
 before them, if the span is N:M, the planes of the indices (column modulo ``group``); before them the headers of the scale groups
 that begin in the quad, 32 bits each or two of 16 bits a word:
 
-====== ======================================================
-scale  scale int16, of two groups
-affine scale int16, offset int16
-zero   scale int16, code of zero uint8, 8 bits of 0
-levels scale uint8, code of zero uint8, of two groups
-====== ======================================================
+- scale: scale int16, of two groups
+- affine: scale int16, offset int16
+- zero: scale int16, code of zero uint8, 8 bits of 0
+- levels: scale uint8, code of zero uint8, of two groups
 
 Planes may stop short in a row's last quad: what is missing is 0. A codebook stands before everything, four words in lane 0,
 entry 0 lowest. A span of blocks is preceded by a word that all lanes repeat: block number in bits 15:0, log2(group / nnz) in
@@ -99,7 +97,11 @@ def unpack_weights(build, job, beats):
 
 
 def pack_activations(build, job, x, x_scale):
-    """Words of the buffer, uint8 [pairs * x_words, bytes]: ``x`` int8 [m, k], ``x_scale`` uint16 range [m, x_groups]."""
+    """Words of the buffer, uint8 [pairs * x_words, bytes]: ``x`` int8 [m, k], ``x_scale`` uint16 range [m, x_groups].
+
+    Word ``(token // tokens) * x_words + k // window`` holds ``window`` codes of each token of the pass, the first token's lowest,
+    then of each token a scale for every 32 columns (one for a smaller window). What lies beyond m and k is 0.
+    """
     pairs, words, window = build.pairs(job), build.x_words(job), build.window
     tokens = pairs * build.tokens
     codes = np.zeros((tokens, words * window), np.int8)
