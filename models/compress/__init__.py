@@ -1,0 +1,6 @@
+"""One-shot compression: second-order N:M pruning and group quantisation of language models, on a CPU."""
+
+from .scheme import Scheme
+from .solver import Problem, Solution, solve
+
+__all__ = ["Problem", "Scheme", "Solution", "solve"]
