@@ -125,12 +125,12 @@ def gguf_blocks():
 
 def nm_container():
     rng = np.random.default_rng(1)
-    mask = np.tile(np.arange(8) % 4 < 2, (4, 4))
-    parts = {"scale": np.ones((4, 4), np.float32), "scale_group": 8, "bits": 4}
+    mask = np.tile(np.arange(8) % 4 < 2, (64, 4))
+    parts = {"scale": np.ones((64, 4), np.float32), "scale_group": 8, "bits": 4}
     codes = np.where(mask, rng.integers(0, 16, mask.shape), 0).astype(np.uint8)
     order = rng.permutation(32).astype(np.int32)
     weights = {"a": GroupedWeight(codes=codes, mask=mask, nnz=2, group=4, **parts),
-               "b": GroupedWeight(codes=codes, zero=np.ones((4, 4), np.uint8), order=order, **parts)}  # fmt: skip
+               "b": GroupedWeight(codes=codes, zero=np.ones((64, 4), np.uint8), order=order, **parts)}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         save_nm(Path(folder, "m"), weights)
         return with_header(Path(folder, "m").read_bytes())
