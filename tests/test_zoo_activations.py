@@ -24,5 +24,6 @@ def test_the_study(root):
     for name, flips in result["flips"].items():
         assert len(flips) == rows[name]["flips"] == round((1 - rows[name]["top1"]) * 511), name
         assert [flip["margin"] for flip in flips if not flip["margin"] > 0] == []
-    chosen = rows[result["chosen"]]
-    assert chosen["perplexity_ratio"] < 1.02 and chosen["top1"] > 0.95 and result["basis"] == "measured"
+    for name in (result["chosen"], result["engine"]):
+        assert rows[name]["perplexity_ratio"] < 1.02 and rows[name]["top1"] > 0.95
+    assert 0 < result["weight_scale_loss"] < 2e-4 and result["basis"] == "measured"
