@@ -18,7 +18,7 @@ entry 0 lowest. A span of blocks is preceded by a word that all lanes repeat: bl
 import numpy as np
 
 from ..spec.sparse_cycles import CODEBOOK_WORDS, header_words
-from ..spec.sparse_job import LANE_STEPS, POSITIONS
+from ..spec.sparse_job import LANE_STEPS, MANTISSA_BITS, POSITIONS
 
 __all__ = ["centre", "columns_mask", "pack_activations", "pack_weights", "unpack_weights"]
 
@@ -102,6 +102,10 @@ def pack_activations(build, job, x, x_scale):
     Word ``(token // tokens) * x_words + k // window`` holds ``window`` codes of each token of the pass, the first token's lowest,
     then of each token a scale for every 32 columns (one for a smaller window). What lies beyond m and k is 0.
     """
+    x_scale = np.asarray(x_scale)
+    _check_array("x", x, "int8", (job.m, job.k))
+    _check_array("x_scale", x_scale, "integers", (job.m, job.x_groups))
+    _check_range("x_scale", x_scale, 0, (1 << MANTISSA_BITS) - 1)
     pairs, words, window = build.pairs(job), build.x_words(job), build.window
     tokens = pairs * build.tokens
     codes = np.zeros((tokens, words * window), np.int8)
@@ -109,7 +113,7 @@ def pack_activations(build, job, x, x_scale):
     columns = np.arange(words * build.word_scales) * (window // build.word_scales)
     groups = np.minimum(columns // job.x_group if job.x_group else columns * 0, job.x_groups - 1)
     scales = np.zeros((tokens, words * build.word_scales), np.uint16)
-    scales[: job.m] = np.asarray(x_scale)[:, groups]
+    scales[: job.m] = x_scale[:, groups]
     shape = pairs, build.tokens, words, -1
     parts = [part.view(np.uint8).reshape(shape).transpose(0, 2, 1, 3).reshape(pairs * words, -1) for part in (codes, scales)]
     return np.concatenate(parts, axis=1)
@@ -243,24 +247,22 @@ def _read_span(job, span, first, words, codes, mask, headers):
     headers[:, low : low + count] = each[:, :count]
 
 
-_LIMITS = {"scale": (-(1 << 15), (1 << 15) - 1), "offset": (-(1 << 15), (1 << 15) - 1), "levels": (0, 255)}
+_INT16 = (-(1 << 15), (1 << 15) - 1)
 _PARTS = {"scale": ("scale",), "affine": ("scale", "offset"), "zero": ("scale", "zero"), "levels": ("scale", "zero")}
 
 
 def _check(build, job, operands):
     """ValueError unless the operands are what the job says."""
-    for name in ("codes", "mask"):
-        if operands[name].shape != (job.n, job.k):
-            raise ValueError(f"{name} must be [{job.n}, {job.k}], got {list(operands[name].shape)}")
+    for name, kind in (("codes", "uint8"), ("mask", "bool")):
+        _check_array(name, operands.get(name), kind, (job.n, job.k))
     if int(operands["codes"].max()) >> job.bits:
         raise ValueError(f"codes must be below {1 << job.bits}, got {int(operands['codes'].max())}")
+    limits = {"scale": (0, 255) if job.header == "levels" else _INT16, "offset": _INT16, "zero": (0, 1 << job.bits)}
     for name in _PARTS[job.header]:
-        part = operands[name]
-        if part.shape != (job.n, job.scale_groups):
-            raise ValueError(f"{name} must be [{job.n}, {job.scale_groups}], got {list(part.shape)}")
-        low, high = (0, 1 << job.bits) if name == "zero" else _LIMITS["levels" if job.header == "levels" else name]
-        if int(part.min()) < low or int(part.max()) > high:
-            raise ValueError(f"{name} must be {low}..{high}, got {int(part.min())}..{int(part.max())}")
+        _check_array(name, operands.get(name), "uint8" if name == "zero" else "integers", (job.n, job.scale_groups))
+        _check_range(name, operands[name], *limits[name])
+    if job.codebook:
+        _check_array("codebook", operands.get("codebook"), "int8", (1 << job.bits,))
     mask = operands["mask"]
     if job.block and (mask & ~columns_mask(build, job)).any():
         raise ValueError("mask must keep nothing in blocks that are not there")
@@ -282,3 +284,18 @@ def _check(build, job, operands):
                          f"got {int(operands['zero'].max())}")
     if job.codebook and missing and 0 not in operands["codebook"]:
         raise ValueError("codebook must have an entry 0 where fewer weights are kept than there is place for")
+
+
+def _check_array(name, array, kind, shape):
+    """ValueError unless it is an array of ``kind`` (a dtype's name, or ``integers``) and ``shape``."""
+    if array is None:
+        raise ValueError(f"{name} is missing")
+    array = np.asarray(array)
+    fits = np.issubdtype(array.dtype, np.integer) if kind == "integers" else array.dtype == kind
+    if not fits or array.shape != shape:
+        raise ValueError(f"{name} must be {kind} {list(shape)}, got {array.dtype} {list(array.shape)}")
+
+
+def _check_range(name, array, low, high):
+    if int(array.min()) < low or int(array.max()) > high:
+        raise ValueError(f"{name} must be {low}..{high}, got {int(array.min())}..{int(array.max())}")
