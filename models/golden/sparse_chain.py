@@ -4,34 +4,56 @@ import numpy as np
 
 from ..formats.sparse_stream import centre, columns_mask
 
+try:
+    import numba
+except ImportError:
+    numba = None
+
 __all__ = ["draw_operands", "integers", "matmul", "round_shift"]
 
 INT32 = -(1 << 31), (1 << 31) - 1
+UNROLLED, FEW_TOKENS = 32, 8
 
 
 def integers(job, operands):
-    """int16 [n, k]: code - zero, or the codebook's entry; 0 where nothing is kept."""
-    codes = operands["codes"]
+    """int8 [n, k]: code - zero, or the codebook's entry; 0 where nothing is kept."""
+    codes, mask = operands["codes"], operands["mask"]
     if job.codebook:
-        value = operands["codebook"][codes].astype(np.int16)
+        value = operands["codebook"][codes]
     else:
-        zero = _spread(operands["zero"], job).astype(np.int16) if job.header in ("zero", "levels") else np.int16(centre(job))
-        value = codes.astype(np.int16) - zero
-    return np.where(operands["mask"], value, np.int16(0))
+        zero = _spread(operands["zero"], job) if job.header in ("zero", "levels") else np.uint8(centre(job))
+        value = (codes - zero).view(np.int8)  # -128..127 for legal codes and zeros, modulo 256 on the way
+    return value if mask.all() else np.where(mask, value, np.int8(0))
 
 
 def matmul(job, operands):
     """int64 [m, n]: sum over g of (q * scale + s * offset) * x_scale, as the job defines it, before the shift."""
-    x, weight = operands["x"], integers(job, operands)
-    step = min(size for size in (job.scale_group, job.x_group, job.k) if size)
-    total = np.zeros((job.m, job.n), np.int64)
-    for start in range(0, job.k, step):
+    x, weight = np.ascontiguousarray(operands["x"]), np.ascontiguousarray(integers(job, operands))
+    groups = job.scale_group or job.k, job.x_group or job.k
+    arrays = operands["scale"].astype(np.int64), operands["x_scale"].astype(np.int64)
+    total = _scaled(x, weight, *arrays, *groups)
+    if job.header == "affine":
+        total += _offsets(x, operands["mask"], operands["offset"].astype(np.int64), arrays[1], *groups)
+    return total
+
+
+def _offsets(x, mask, offset, x_scale, scale_group, x_group):
+    """int64 [m, n]: as :func:`_scaled_numpy` with the mask for weights."""
+    if not mask.all():
+        return _scaled(x, np.ascontiguousarray(mask.view(np.int8)), offset, x_scale, scale_group, x_group)
+    starts = np.arange(0, x.shape[1], min(scale_group, x_group))
+    sums = np.add.reduceat(x, starts, axis=1, dtype=np.int64) * x_scale[:, starts // x_group]
+    return sums @ offset[:, starts // scale_group].T
+
+
+def _scaled_numpy(x, w, scale, x_scale, scale_group, x_group):
+    """int64 [m, n]: sum over the groups of (x . w^T within the group) * scale * x_scale; x, w int8."""
+    total = np.zeros((len(x), len(w)), np.int64)
+    step = min(scale_group, x_group, x.shape[1])
+    for start in range(0, x.shape[1], step):
         part = slice(start, start + step)
-        group = start // job.scale_group if job.scale_group else 0
-        sums = _product(x[:, part], weight[:, part]) * operands["scale"][:, group].astype(np.int64)
-        if job.header == "affine":
-            sums += _product(x[:, part], operands["mask"][:, part]) * operands["offset"][:, group].astype(np.int64)
-        total += sums * operands["x_scale"][:, start // job.x_group if job.x_group else 0].astype(np.int64)[:, None]
+        sums = np.rint(x[:, part].astype(np.float64) @ w[:, part].astype(np.float64).T).astype(np.int64)  # below 2**53: exact
+        total += sums * scale[:, start // scale_group] * x_scale[:, [start // x_group]]
     return total
 
 
@@ -96,6 +118,31 @@ def _spread(per_group, job):
     return np.repeat(per_group, job.scale_group or job.k, axis=1)[:, : job.k]
 
 
-def _product(x, w):
-    """int64 [m, n] = x . w^T; in floats of 53 bits, which hold these sums exactly."""
-    return np.rint(x.astype(np.float64) @ w.astype(np.float64).T).astype(np.int64)
+if numba is None:
+    _scaled = _scaled_numpy
+else:
+    @numba.njit(cache=True)
+    def _fill(x, w, scale, x_scale, scale_group, x_group, step, total):
+        for n in range(w.shape[0]):
+            for m in range(x.shape[0]):
+                whole, row, column = np.int64(0), x[m], w[n]
+                for start in range(0, x.shape[1], step):
+                    end, sums, k = min(start + step, x.shape[1]), np.int32(0), start
+                    while k + UNROLLED <= end:
+                        for at in range(UNROLLED):  # a constant count: compiled to vector instructions
+                            sums += np.int32(row[k + at]) * np.int32(column[k + at])
+                        k += UNROLLED
+                    for at in range(k, end):
+                        sums += np.int32(row[at]) * np.int32(column[at])
+                    whole += np.int64(sums) * scale[n, start // scale_group] * x_scale[m, start // x_group]
+                total[m, n] = whole
+
+    def _scaled(x, w, scale, x_scale, scale_group, x_group):
+        """As :func:`_scaled_numpy`; compiled for few tokens, where converting the weights to floats would be most of the work."""
+        if len(x) >= FEW_TOKENS:
+            return _scaled_numpy(x, w, scale, x_scale, scale_group, x_group)
+        total = np.empty((len(x), len(w)), np.int64)
+        # Sums of at most 2**16 products of 2**14 fit 31 bits.
+        step = min(scale_group, x_group, x.shape[1], 1 << 16)
+        _fill(x, w, scale, x_scale, scale_group, x_group, step, total)
+        return total
