@@ -10,11 +10,19 @@ from cocotb_tools.runner import get_results, get_runner
 
 from sparseloom.fpga.package import deliverable, write_tree
 from sparseloom.hdl.bus.kernel_spec import KernelSpec
+from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
+from sparseloom.sim.twins import twins
 
 pytestmark = pytest.mark.rtl
 
-BUILD = TernaryEngine(rows=4, lanes=10, max_k=64, max_n=32, max_m=3, requantise=True, statistics=True)
+# The ternary kernel's activations come on a bus that is narrower than a word; the sparse one's multipliers are vendor cells.
+KERNELS = {
+    "ternary": KernelSpec(build=TernaryEngine(rows=4, lanes=10, max_k=64, max_n=32, max_m=3, requantise=True, statistics=True),
+                          bus_bytes={"act": 4}),
+    "sparse": KernelSpec(build=SparseChain(chains=2, window=16, max_bits=4, codebook=True, group_dsps=4, max_k=200, max_n=20,
+                                           max_m=3, target="dsp48e2")),
+}
 NAME = "small_kernel"
 
 
@@ -25,11 +33,11 @@ def run_bench(folder):
     return run.returncode, run.stdout + run.stderr
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory):
-    """The folder of a small kernel, its activations on a bus that is narrower than a word, and what its bench said."""
+@pytest.fixture(scope="module", params=KERNELS)
+def kernel(request, tmp_path_factory):
+    """The folder of a small kernel, and what its bench said."""
     folder = tmp_path_factory.mktemp("kernel") / "out"
-    write_tree(deliverable(KernelSpec(build=BUILD, bus_bytes={"act": 4}), NAME), folder)
+    write_tree(deliverable(KERNELS[request.param], NAME, twins=twins), folder)
     return folder, *run_bench(folder)
 
 
@@ -65,12 +73,15 @@ def test_a_wrong_vector_fails_the_bench(kernel):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings, bus", [
-    ({"rows": 4, "lanes": 20}, {"y": 4, "w": 4, "act": 2}),
-    ({"rows": 16, "lanes": 20, "max_k": 1024, "max_n": 1024, "statistics": True}, {}),
-    ({"rows": 16, "lanes": 20, "max_k": 1024, "max_n": 1024, "datapath": "table", "requantise": True}, {"y": 16}),
-], ids=["narrow", "wide", "table"])
-def test_the_emitted_bench_of_larger_kernels(settings, bus, tmp_path):
-    write_tree(deliverable(KernelSpec(build=TernaryEngine(**settings), bus_bytes=bus), NAME), tmp_path / "out")
+@pytest.mark.parametrize("build, bus", [
+    (TernaryEngine(rows=4, lanes=20), {"y": 4, "w": 4, "act": 2}),
+    (TernaryEngine(rows=16, lanes=20, max_k=1024, max_n=1024, statistics=True), {}),
+    (TernaryEngine(rows=16, lanes=20, max_k=1024, max_n=1024, datapath="table", requantise=True), {"y": 16}),
+    (SparseChain(chains=1, max_k=512, max_n=64, max_m=8, max_bits=4), {"act": 4}),
+    (SparseChain(chains=4, window=128, tokens=1, max_k=1024, max_n=256, max_m=8, target="ecp5"), {}),
+    (SparseChain(max_k=1024, max_n=1024, max_m=8), {}),
+], ids=["narrow", "wide", "table", "chain", "token", "chains"])
+def test_the_emitted_bench_of_larger_kernels(build, bus, tmp_path):
+    write_tree(deliverable(KernelSpec(build=build, bus_bytes=bus), NAME, twins=twins), tmp_path / "out")
     code, log = run_bench(tmp_path / "out")
     assert code == 0 and "4 tests, 0 failed" in log, log[-4000:]
