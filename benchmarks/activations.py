@@ -4,9 +4,9 @@ python benchmarks/activations.py [--json] [--passage gpl-3-2048] [--model FILE]
 
 Weights as shipped (Q4_1, head Q8_0), dequantised to float32; the inputs of all matrix products, the head's included, are rounded
 to the format and multiplied in float32; keys, values, norms and the residual stream stay float32. "mantissas": the group scales
-of a token as unsigned 16-bit integers with one common exponent, as the engines multiply them; "weights too": the scales and offsets
-of a row of weights as well, signed, which is the engine's arithmetic but for its one rounding at the end. Downloads the model
-once, 93 MB.
+of a token as unsigned 16-bit integers with one common exponent, as the engines multiply them; "weights too": so are the scales and
+offsets of a row of weights, signed, which is the engine's arithmetic but for its one rounding at the end. Downloads the model once,
+93 MB.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def main():
             loss = f"{row['scale_loss']:.1e}" if row["scale_loss"] is not None else "-"
             print(f"{row['format']:42} {row['bits_per_value']:5.2f} {row['perplexity']:10.3f} {change:>8} "
                   f"{100 * row['top1']:5.1f} % {row['kl']:9.5f} {margins:>17} {loss:>8}")
-        print("margins: median and largest, by the float model's logits; loss: of the scales, rms, relative, the worst product's;\n"
+        print("margins: median and largest, by the float model's logits; loss: of the scales, rms, relative, worst product's;\n"
               f"of the weights' scales and offsets {weight_loss:.1e}")
     return int(not passed)
 
