@@ -1,4 +1,5 @@
-"""Quantised checkpoints that contradict themselves: each is refused by one line that names the place, the rule and the value."""
+"""Quantised checkpoints, altered. Those that contradict themselves are refused by one line that names the place, the rule and
+the value; legal variants, at the end, mean what they did."""
 
 import json
 
@@ -247,3 +248,66 @@ def test_truncated_files(fixtures, tmp_path, case):
         (tmp_path / "m").write_bytes(data[:size])
         with pytest.raises(InputError):
             load(tmp_path / "m")
+
+
+def loaded(folder):
+    return load(folder)["proj.weight"].weight.load()
+
+
+def expected_of(fixtures, case):
+    return load_file(fixtures / case / "expected.safetensors")["proj"]
+
+
+@pytest.mark.parametrize("case", ["gptq_act_order", "awq_gemm", "ct_zero_points"])
+def test_shards(fixtures, tmp_path, case):
+    """Every tensor in a file of its own."""
+    folder = altered(fixtures, case, tmp_path / "m")
+    stored = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    for name, array in stored.items():
+        save_file({name: array}, folder / f"{name}.safetensors")
+    index = {"weight_map": {name: f"{name}.safetensors" for name in stored}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert len(stored) >= 3 and np.array_equal(loaded(folder).dequantise(), expected_of(fixtures, case))
+
+
+def test_orders_that_are_none(fixtures, tmp_path):
+    """A g_idx of -1 was never filled in; one that is sorted moves nothing; none at all is the same."""
+    for name, g_idx in (("unset", np.full(64, -1, np.int32)), ("sorted", np.repeat(np.arange(2, dtype=np.int32), 32))):
+        weight = loaded(altered(fixtures, "ct_group", tmp_path / name, {"weight_g_idx": g_idx}))
+        assert weight.order is None and np.array_equal(weight.dequantise(), expected_of(fixtures, "ct_group"))
+    weight = loaded(altered(fixtures, "gptq_4bit", tmp_path / "gptq", {"g_idx": None}))
+    assert weight.order is None and np.array_equal(weight.dequantise(), expected_of(fixtures, "gptq_4bit"))
+
+
+def test_zero_points_that_were_not_packed(fixtures, tmp_path):
+    """As releases before 0.9 store them: one int8 a group."""
+    zero = loaded(fixtures / "ct_zero_points").zero.astype(np.int16) - 8
+    weight = loaded(altered(fixtures, "ct_zero_points", tmp_path / "m", {"weight_zero_point": zero.astype(np.int8)}))
+    assert np.array_equal(weight.dequantise(), expected_of(fixtures, "ct_zero_points"))
+
+
+def test_zero_points_of_0_in_symmetric_weights_say_nothing(fixtures, tmp_path):
+    weight = loaded(altered(fixtures, "ct_group", tmp_path / "m", {"weight_zero_point": np.zeros((40, 2), np.int8)}))
+    assert weight.zero is None and np.array_equal(weight.dequantise(), expected_of(fixtures, "ct_group"))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_one_scale_for_the_whole_tensor(fixtures, tmp_path, shape):
+    change = {"weight_scale": np.full(shape, 0.5, np.float32), "weight_zero_point": np.full(shape, -3, np.int8)}
+    weight = loaded(altered(fixtures, "ct_int8", tmp_path / "m", change, {}, {"strategy": "tensor", "symmetric": False}))
+    stored = numpy_tensors(fixtures / "ct_int8" / "model.safetensors")["proj.weight"]
+    assert weight.scale.shape == (12, 1) and np.array_equal(weight.dequantise(), (stored + np.float32(3)) * np.float32(0.5))
+
+
+def test_a_scale_a_row_without_its_second_dimension(fixtures, tmp_path):
+    weight = loaded(altered(fixtures, "ct_int8", tmp_path / "m", {"weight_scale": lambda scale: scale.reshape(-1)}))
+    assert np.array_equal(weight.dequantise(), expected_of(fixtures, "ct_int8"))
+
+
+def test_zero_points_in_sparse_weights(fixtures, tmp_path):
+    """What is left out would not be 0."""
+    change = {"weight_zero_point": np.full((12, 1), 2, np.int8)}
+    folder = altered(fixtures, "ct_int8_sparse", tmp_path / "m", change, {}, {"symmetric": False})
+    with pytest.raises(InputError, match="weight_zero_point must be 0 where weights are left out"):
+        loaded(folder)
