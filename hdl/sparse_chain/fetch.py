@@ -23,7 +23,8 @@ PAIRED = [HEADERS.index(name) for name, bits in HEADER_BITS.items() if bits == 1
 
 def span_layout(build):
     """``base`` column / 8 where the span begins, ``ratio`` log2(group / nnz), ``steps``, ``last`` of its tile."""
-    return data.StructLayout({"base": range(build.max_words * build.window // POSITIONS + 1), "ratio": 3, "steps": STEPS_BITS, "last": 1})
+    columns = build.max_words * build.window // POSITIONS
+    return data.StructLayout({"base": range(columns + 1), "ratio": 3, "steps": STEPS_BITS, "last": 1})
 
 
 class Kind(enum.Enum, shape=3):
