@@ -4,9 +4,9 @@ python benchmarks/activations.py [--json] [--passage gpl-3-2048] [--model FILE]
 
 Weights as shipped (Q4_1, head Q8_0), dequantised to float32; the inputs of all matrix products, the head's included, are rounded
 to the format and multiplied in float32; keys, values, norms and the residual stream stay float32. "mantissas": the group scales
-of a token as unsigned 16-bit integers with one common exponent, as the engines multiply them; "weights too": so are the scales and
-offsets of a row of weights, signed, which is the engine's arithmetic but for its one rounding at the end. Downloads the model once,
-93 MB.
+of a token as unsigned 16-bit integers with one common exponent, as the engines multiply them. "weights too": so are the scales
+and offsets of a row of weights, signed, which is the engine's arithmetic but for its one rounding at the end. Downloads the model
+once, 93 MB.
 """
 
 import argparse
