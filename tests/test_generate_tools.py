@@ -13,20 +13,38 @@ import pytest
 from sparseloom.fpga.package import deliverable, write_tree
 from sparseloom.hdl.bus.kernel_spec import KernelSpec
 from sparseloom.hdl.export import Design
+from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
 from sparseloom.sim.lint import lint
+from sparseloom.sim.twins import twins
 
 pytestmark = pytest.mark.rtl
 
 NAME = "tiny"
-BUILD = TernaryEngine(rows=2, lanes=5, max_k=32, max_n=16, max_m=2, requantise=True, statistics=True)
+CHAIN = {"chains": 1, "window": 16, "max_bits": 4, "max_k": 100, "max_n": 16, "max_m": 2}
+KERNELS = {
+    "ternary": KernelSpec(build=TernaryEngine(rows=2, lanes=5, max_k=32, max_n=16, max_m=2, requantise=True, statistics=True),
+                          bus_bytes={"y": 4}),
+    "sparse": KernelSpec(build=SparseChain(**CHAIN, target="dsp48e2")),
+}
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def kernel(request):
+    return KERNELS[request.param]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(kernel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tree") / "out"
-    write_tree(deliverable(KernelSpec(build=BUILD, bus_bytes={"y": 4}), NAME), folder)
+    write_tree(deliverable(kernel, NAME, twins=twins), folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def cells(folder):
+    """Vendor cells that the kernel brings models of."""
+    return tuple(path.stem for path in sorted((folder / "sim").glob("primitives/*.v")))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +66,7 @@ def test_header_compiles_and_drives(folder, tmp_path):
             static uint32_t words[{NAME.upper()}_BYTES / 4];
             struct {NAME}_job job = {{0}};
             struct {NAME}_done done;
-            job.n = 7; job.k_blocks = 3;
+            job.n = 7; job.m = 3;
             int refused = {NAME}_pop(words, &done);
             int pushed = {NAME}_push(words, &job, {NAME.upper()}_GO_LOAD_ACT_MASK);
             words[{NAME.upper()}_STATUS / 4] = {NAME.upper()}_CAP_QUEUE_VALUE << {NAME.upper()}_STATUS_QUEUE_LEVEL_SHIFT;
@@ -70,24 +88,27 @@ def test_register_documents_agree(folder):
     header, table, plain = ((folder / "regs" / f"{NAME}.{suffix}").read_text() for suffix in ("h", "md", "json"))
     registers = json.loads(plain)["registers"]
     assert len(registers) > 30
+    assert header.count("\n") > len(registers)
     for register in registers:
         assert f"#define TINY_{register['name']} 0x{register['offset']:03x}u" in header
         assert f"| `0x{register['offset']:03x}` | {register['name']} | {register['access']} |" in table
 
 
-def test_tcl_scripts(folder, tmp_path):
+def test_tcl_scripts(folder, cells, tmp_path):
     """Vendor scripts with the vendor's commands stubbed: they run to their end, and every file they read is there.
 
     No vendor tool is at hand: this says that they are Tcl, not that Vivado or Quartus take them.
     """
     stub = tmp_path / "stub.tcl"
-    scripts = ["vivado/ooc.tcl", "vivado/package_ip.tcl", "quartus/project.tcl"]
+    scripts = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.tcl"))
+    assert scripts == [*([] if cells else ["quartus/project.tcl"]), "vivado/ooc.tcl", "vivado/package_ip.tcl"]
     for script in scripts:
         text = (folder / script).read_text()
-        assert "not run" in text.lower()
+        assert "not run" in text.lower() and "primitives" not in text
         assert text.count("{") == text.count("}") and text.count("[") == text.count("]")
-    for constraints in ("vivado/clocks.xdc", f"quartus/{NAME}.sdc"):
-        assert "create_clock -name aclk -period 3.333 [get_ports aclk]" in (folder / constraints).read_text()
+    constraints = [*folder.rglob("*.xdc"), *folder.rglob("*.sdc")]
+    assert len(constraints) == (1 if cells else 2)
+    assert all("create_clock -name aclk -period 3.333 [get_ports aclk]" in path.read_text() for path in constraints)
     if shutil.which("tclsh"):
         for script in scripts:
             copy = tmp_path / "tree"
@@ -101,7 +122,7 @@ def test_tcl_scripts(folder, tmp_path):
             assert f"{NAME}.v" in run.stdout
 
 
-def test_litex_wrapper_connects_every_port(folder, ports, monkeypatch):
+def test_litex_wrapper_connects_every_port(kernel, folder, ports, monkeypatch):
     """The wrapper run against stand-ins for LiteX's classes: each port connected once, in its direction and width."""
     class Named(types.SimpleNamespace):
         def __getattr__(self, name):
@@ -135,13 +156,13 @@ def test_litex_wrapper_connects_every_port(folder, ports, monkeypatch):
     space = {"__file__": str(folder / "litex" / f"{NAME}.py"), "__name__": "wrapper"}
     exec(compile((folder / "litex" / f"{NAME}.py").read_text(), f"{NAME}.py", "exec"), space)
     platform = types.SimpleNamespace(add_source=sources.append)
-    kernel = space["Tiny"](platform)
+    wrapper = space["Tiny"](platform)
     (name, connected), = instances
     assert name == NAME and sorted(connected) == sorted(f"{direction[0]}_{port}" for port, (direction, _) in ports.items())
-    prefixes = ("s_axis_w", "s_axis_act", "m_axis_y", "m_axis_stat")
+    prefixes = ("s_axis_w", "s_axis_act", *(f"m_axis_{channel.name}" for channel in kernel.results))
     assert [stream.data_width for stream in streams] == [ports[f"{prefix}_tdata"][1] for prefix in prefixes]
-    assert connected["i_s_axis_act_tkeep"].path == kernel.act.path + ".keep"
-    assert connected["o_m_axis_y_tlast"].path == kernel.y.path + ".last"
+    assert connected["i_s_axis_act_tkeep"].path == wrapper.act.path + ".keep"
+    assert connected["o_m_axis_y_tlast"].path == wrapper.y.path + ".last"
     assert [Path(path).resolve() for path in sources] == [folder.resolve() / "rtl" / f"{NAME}.v"]
 
 
@@ -150,21 +171,46 @@ def test_yosys_takes_the_verilog(folder, ports):
     from pyosys import libyosys as ys
 
     design = ys.Design()
-    for command in (f"read_verilog {folder / 'rtl' / NAME}.v", f"hierarchy -check -top {NAME}", "proc", "check -assert"):
+    for command in ("read_verilog -lib +/xilinx/cells_xtra.v", f"read_verilog {folder / 'rtl' / NAME}.v",
+                    f"hierarchy -check -top {NAME}", "proc", "check -assert"):
         ys.run_pass(f"tee -q {command}", design)
     assert len(design.top_module().ports) == len(ports)
 
 
-def test_verilator_takes_the_verilog(folder):
+def test_verilator_takes_the_verilog(folder, cells):
     """All warnings on; what is waived has its reason in the waiver file."""
-    assert lint(Design(NAME, (folder / "rtl" / f"{NAME}.v").read_text(), ())) == []
+    assert lint(Design(NAME, (folder / "rtl" / f"{NAME}.v").read_text(), (), cells)) == []
+
+
+@pytest.mark.parametrize("target, cell, scripts", [
+    ("portable", None, {"quartus", "vivado", "yosys"}), ("dsp48e2", "DSP48E2", {"vivado", "yosys"}),
+    ("ecp5", "MULT18X18D", {"yosys"}),
+])
+def test_a_vendors_cells_bring_its_scripts_alone(target, cell, scripts):
+    """And models of the cells, which no script but the bench's reads."""
+    spec = KernelSpec(build=SparseChain(**CHAIN, target=target))
+    if cell:
+        with pytest.raises(ValueError, match=f"twins must be given for a kernel that instantiates {cell}"):
+            deliverable(spec, NAME)
+    files = deliverable(spec, NAME, count=1, twins=twins)
+    assert {path.partition("/")[0] for path in files} & {"quartus", "vivado", "yosys"} == scripts
+    assert [path for path in files if path.startswith("sim/primitives/")] == [f"sim/primitives/{cell}.v"] * bool(cell)
+    assert {path for path, content in files.items() if b"primitives" in content} == {
+        "sim/run.py", *(["README.md", f"{NAME}.core"] if cell else [])}
+    assert files["filelist.f"] == f"rtl/{NAME}.v\n".encode()
+    assert (b"synth_ecp5" in files["yosys/synth.ys"]) == (target == "ecp5")
 
 
 @pytest.mark.slow
-def test_yosys_script(folder, tmp_path):
-    shutil.copytree(folder, tmp_path / "out")
+@pytest.mark.parametrize("spec, cell", [
+    (KERNELS["ternary"], r"\d+ +LUT6"), (KERNELS["sparse"], r"\b12 +DSP48E2"),
+    (KernelSpec(build=SparseChain(**CHAIN)), r"\d+ +DSP48E2"),
+    (KernelSpec(build=SparseChain(**CHAIN, target="ecp5")), r"\d+ +MULT18X18D"),
+], ids=["ternary", "dsp48e2", "portable", "ecp5"])
+def test_yosys_script(spec, cell, tmp_path):
+    write_tree(deliverable(spec, NAME, count=1, twins=twins), tmp_path / "out")
     program = "from pyosys import libyosys as ys; ys.run_pass('script synth.ys', ys.Design())"
     run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "out" / "yosys", capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     stat = (tmp_path / "out" / "yosys" / "stat.txt").read_text()
-    assert re.search(r"\d+ +LUT6", stat) and "BUF" not in stat
+    assert re.search(cell, stat) and "BUF" not in stat

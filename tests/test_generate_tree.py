@@ -1,11 +1,13 @@
 """The folder that ``generate`` writes: the same every time, complete, free of the machine it was made on, whole or absent."""
 
 import ast
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +19,55 @@ from sparseloom.fpga import package
 from sparseloom.fpga.flows import render
 from sparseloom.fpga.package import deliverable, write_tree
 from sparseloom.hdl.bus.kernel_spec import KernelSpec
+from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
 
 pytestmark = pytest.mark.rtl
 
 NAME = "tiny"
-BUILD = TernaryEngine(rows=2, lanes=5, max_k=32, max_n=16, max_m=2, requantise=True, statistics=True)
+BUILDS = {
+    "ternary": TernaryEngine(rows=2, lanes=5, max_k=32, max_n=16, max_m=2, requantise=True, statistics=True),
+    "sparse": SparseChain(chains=2, window=16, codebook=True, max_k=150, max_n=9, max_m=3),
+}
 ARGUMENTS = ["ternary_engine", "--set=rows=2", "--set=lanes=5", "--set=max_k=32,max_n=16,max_m=2", "--set=requantise=true",
              "--set=statistics=true", "--bus", "y=4", "--name", NAME]
+SPARSE_ARGUMENTS = ["sparse_chain", "--set=chains=2", "--set=window=16,codebook=true", "--set=max_k=150,max_n=9,max_m=3",
+                    "--bus=y=4", "--name", NAME, "--vectors=12"]
+
+
+def files_of(family):
+    """Those of the sparse chain with so many vectors that each format and sparsity comes up."""
+    return deliverable(KernelSpec(build=BUILDS[family], bus_bytes={"y": 4}), NAME, count=12 if family == "sparse" else 6)
 
 
 @pytest.fixture(scope="module")
-def files():
-    return deliverable(KernelSpec(build=BUILD, bus_bytes={"y": 4}), NAME)
+def ternary():
+    return files_of("ternary")
 
 
 @pytest.fixture(scope="module")
-def folder(files, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tree") / "out"
-    write_tree(files, folder)
-    return folder
+def sparse():
+    return files_of("sparse")
+
+
+@pytest.fixture(params=BUILDS)
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def files(family, request):
+    return request.getfixturevalue(family)
 
 
 def read_tree(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_another_process_writes_the_same_bytes(files, tmp_path):
+def test_another_process_writes_the_same_bytes(family, files, tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo"}
-    run = subprocess.run([Path(sys.executable).with_name("sparseloom"), "generate", *ARGUMENTS, "-o", "deep/er/out", "--json"],
+    arguments = SPARSE_ARGUMENTS if family == "sparse" else ARGUMENTS
+    run = subprocess.run([Path(sys.executable).with_name("sparseloom"), "generate", *arguments, "-o", "deep/er/out", "--json"],
                          cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
@@ -86,9 +108,13 @@ def test_the_bench_needs_no_sparseloom(files):
     assert imported - set(sys.stdlib_module_names) == {"cocotb", "cocotb_tools", "cocotbext"}
 
 
-def test_vectors_are_the_definition(files, folder):
+def arrays_of(files):
+    return np.load(io.BytesIO(files["vectors/vectors.npz"]))
+
+
+def test_vectors_are_the_definition(ternary):
     """Results recomputed with plain integers from the arrays; the beats of the bus decoded by hand."""
-    arrays = np.load(folder / "vectors" / "vectors.npz")
+    files, arrays = ternary, arrays_of(ternary)
     entries = json.loads(files["vectors/vectors.json"])
     assert len(entries) == 6
     for index, entry in enumerate(entries):
@@ -109,6 +135,50 @@ def test_vectors_are_the_definition(files, folder):
                 seen[token, row + lane] = value - (value >> 31 << 32)
         assert np.array_equal(seen, y)
         assert len(files[f"vectors/job{index}_w.hex"].split()) == -(-job["n"] // 2) * -(-job["k"] // 5)
+
+
+def sparse_result(job, operands, token, row):
+    """y[token, row] of a job of the sparse chain, in Python integers and an exact fraction."""
+    total = 0
+    for column in range(job["k"]):
+        group = column // job["scale_group"] if job["scale_group"] else 0
+        x_group = column // job["x_group"] if job["x_group"] else 0
+        code, x = int(operands["codes"][row, column]), int(operands["x"][token, column])
+        if not operands["mask"][row, column]:
+            continue
+        zero = int(operands["zero"][row, group]) if "zero" in operands else 1 << job["bits"] - 1
+        weight = int(operands["codebook"][code]) if job["codebook"] else code - zero
+        offset = int(operands["offset"][row, group]) if "offset" in operands else 0
+        total += x * (weight * int(operands["scale"][row, group]) + offset) * int(operands["x_scale"][token, x_group])
+    # Python rounds a fraction half to even.
+    return max(-(1 << 31), min((1 << 31) - 1, round(Fraction(total, 1 << job["shift"]))))
+
+
+def test_sparse_vectors_are_the_definition(sparse):
+    """As above: results recomputed, the beats decoded by hand."""
+    arrays, compared, kinds = arrays_of(sparse), 0, set()
+    entries = json.loads(sparse["vectors/vectors.json"])
+    for index, entry in enumerate(entries):
+        job, start = entry["job"], f"job{index}_in_"
+        operands = {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}
+        y = [[sparse_result(job, operands, token, row) for row in range(job["n"])] for token in range(job["m"])]
+        assert arrays[f"job{index}_out_y"].tolist() == y
+        words = [int(line, 16) for line in sparse[f"vectors/job{index}_y.hex"].decode().split()]
+        seen = {}
+        # 2 results of 32 bits above a row of 18 and a token of 8: 12 bytes, 3 beats of 4.
+        for low, middle, high in zip(words[::3], words[1::3], words[2::3], strict=True):
+            record = low | middle << 32 | high << 64
+            row, token = record & 0x3FFFF, record >> 18 & 0xFF
+            for chain in range(2):
+                value = record >> (26 + 32 * chain) & 0xFFFFFFFF
+                seen[token, row + chain] = value - (value >> 31 << 32)
+        assert {place: value for place, value in seen.items() if place[1] < job["n"]} == {
+            (token, row): y[token][row] for token in range(job["m"]) for row in range(job["n"])}
+        assert all(value == 0 for (_, row), value in seen.items() if row >= job["n"])
+        compared += len(seen)
+        kinds |= {job["header"], *(["codebook"] * job["codebook"]), *(["N:M"] * (job["nnz"] < job["group"])),
+                  *(["blocks"] * (job["block"] > 0))}
+    assert compared > 100 and kinds == {"scale", "affine", "zero", "levels", "codebook", "N:M", "blocks"}
 
 
 @pytest.mark.parametrize("extra, said", [
