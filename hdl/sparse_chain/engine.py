@@ -1,12 +1,12 @@
 """The sparse chain engine: job shell, fetch, store, issue, lanes, scale, results."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component
 
 from ...models.spec.sparse_cycles import pipeline
-from ...models.spec.sparse_job import HEADERS, POSITIONS
+from ...models.spec.sparse_job import CHANNEL, CODEBOOK_BITS, HEADERS, MAX_LOG_GROUP, POSITIONS, ZERO_BITS
 from ..common.delay import delay
 from ..common.job_shell import JobShell
 from ..common.ports import EngineSignature, layout
@@ -95,7 +95,17 @@ class SparseChain(Component):
                 & ((job.k_steps << job.ratio) <= build.max_words * build.window // POSITIONS)
                 & (job.ratio <= build.max_ratio.bit_length() - 1) & (job.ratio <= job.segment + 2)
                 & ((job.ratio == 0) | (job.index_bits >= job.ratio)) & (job.index_bits <= 4) & (job.segment <= 2)
-                & (job.shift <= build.max_shift) & (~job.codebook | build.codebook))
+                & (job.shift <= build.max_shift) & self._legal_scales(job))
+
+    def _legal_scales(self, job):
+        """Groups, blocks and segments nest; headers and codebooks come with the bits they are for."""
+        channel = job.scale_group == CHANNEL
+        plain, zero = job.header == HEADERS.index("scale"), job.header >= HEADERS.index("zero")
+        nested = ((channel | ((job.scale_group <= MAX_LOG_GROUP) & (job.segment <= job.scale_group)))
+                  & (~job.blocks | ((job.block <= MAX_LOG_GROUP) & (job.segment <= job.block)
+                                    & (channel | (job.scale_group <= job.block)))))
+        book = (job.bits == CODEBOOK_BITS) & plain if self.build.codebook else Const(0)
+        return nested & (~job.codebook | book) & (~zero | (job.bits <= ZERO_BITS))
 
     def _word(self):
         """The buffer's word as codes and scales."""

@@ -15,9 +15,11 @@ from .sparse_job import (
     HEADERS,
     LANE_STEPS,
     MANTISSA_BITS,
+    MAX_LOG_GROUP,
     MAX_SEGMENT,
     POSITIONS,
     SEGMENT,
+    ZERO_BITS,
     SparseJob,
 )
 
@@ -201,7 +203,10 @@ class SparseChain(EngineSpec):
         fields = {field.name: field for field in self.job_record.fields}
         values = [{name: value} for name, most in shapes.items() for value in (0, most + 1, fields[name].high)]
         values += [{"segment": 3}, {"ratio": _log2(self.max_ratio) + 1}, {"shift": self.max_shift + 1}, {"index_bits": 5}]
-        return values if self.codebook else [*values, {"codebook": 1}]
+        values += [{"scale_group": 0, "segment": 1}, {"scale_group": MAX_LOG_GROUP + 1}, {"blocks": 1, "block": 0, "segment": 1},
+                   {"blocks": 1, "block": MAX_LOG_GROUP + 1}, {"blocks": 1, "block": 0, "scale_group": 1, "segment": 0}]
+        values += [{"header": header, "bits": ZERO_BITS + 1} for header in (2, 3)]
+        return [*values, {"codebook": 1, "bits": self.max_bits, "header": 1} if self.codebook else {"codebook": 1}]
 
     # Closed forms -----------------------------------------------------------------------------------------------------
     def beats(self, stream, job):

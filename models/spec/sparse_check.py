@@ -3,11 +3,11 @@
 from dataclasses import fields, replace
 
 from .errors import check_choice, check_int
-from .sparse_job import CODEBOOK_BITS, GROUPS, HEADERS, POSITIONS, SEGMENT, SparseJob
+from .sparse_job import CODEBOOK_BITS, GROUPS, HEADERS, MAX_LOG_GROUP, POSITIONS, SEGMENT, ZERO_BITS, SparseJob
 
 __all__ = ["MAX_SCALE_GROUP", "check_job"]
 
-MAX_SCALE_GROUP = 1 << 15
+MAX_SCALE_GROUP = SEGMENT << MAX_LOG_GROUP
 
 
 def check_job(build, shape):
@@ -64,7 +64,7 @@ def _check_scales(build, job):
     check_choice("header", job.header, HEADERS)
     if job.header == "affine" and job.sparse:
         raise ValueError("header must not be affine with N:M weights: what is left out is 0")
-    if job.header in ("zero", "levels") and job.bits > 4:
+    if job.header in ("zero", "levels") and job.bits > ZERO_BITS:
         raise ValueError(f"bits must be at most 4 with header {job.header}, got {job.bits}")
     if job.codebook and (not build.codebook or job.bits != CODEBOOK_BITS or job.header != "scale"):
         raise ValueError("codebook must come with a build that has one, 4 bits and header scale, "

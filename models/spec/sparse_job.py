@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from .engine import Job
 
 __all__ = [
-    "CHANNEL", "CODE_PEAK", "GROUPS", "HEADERS", "LANE_STEPS", "MANTISSA_BITS", "MAX_SEGMENT", "POSITIONS", "SEGMENT",
-    "SparseJob", "Span",
+    "CHANNEL", "CODEBOOK_BITS", "CODE_PEAK", "GROUPS", "HEADERS", "LANE_STEPS", "MANTISSA_BITS", "MAX_LOG_GROUP", "MAX_SEGMENT",
+    "POSITIONS", "SEGMENT", "ZERO_BITS", "SparseJob", "Span",
 ]
 
 HEADERS = ("scale", "affine", "zero", "levels")
@@ -19,6 +19,10 @@ CHANNEL = 15
 SEGMENT, MAX_SEGMENT = 32, 128
 """Columns of the smallest and the largest segment: the span of k summed as integers before it is scaled."""
 CODEBOOK_BITS, MANTISSA_BITS = 4, 16
+ZERO_BITS = 4
+"""Most bits of codes whose zero a header says: wider ones may lie more than 128 from it."""
+MAX_LOG_GROUP = 10
+"""log2 of the largest scale group or block / 32."""
 CODE_PEAK = 128
 """Largest magnitude of a weight's integer and of an activation code."""
 POSITIONS = 8
