@@ -3,12 +3,17 @@
 import pytest
 
 from sparseloom.models.spec.engines import ENGINES
+from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
 from sparseloom.sim.conformance import MODES, check_build, draw_builds
 
 pytestmark = pytest.mark.rtl
 
-WIDE = [TernaryEngine(rows=16, lanes=20, datapath=datapath, max_k=1024, max_n=1024, max_m=2) for datapath in ("tree", "table")]
+WIDE = {
+    "tree": TernaryEngine(rows=16, lanes=20, datapath="tree", max_k=1024, max_n=1024, max_m=2),
+    "table": TernaryEngine(rows=16, lanes=20, datapath="table", max_k=1024, max_n=1024, max_m=2),
+    "chains": SparseChain(max_k=1536, max_n=576, max_m=2),
+}
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -19,9 +24,9 @@ def test_random_builds(name, index):
     assert seen.jobs == 30 * len(MODES) and seen.values > seen.jobs and seen.cycles > 30
 
 
-@pytest.mark.parametrize("build", WIDE, ids=lambda build: build.datapath)
-def test_wide_build(build):
-    seen = check_build(build, jobs=6, seed=5, modes=("free", "both"))
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_build(name):
+    seen = check_build(WIDE[name], jobs=6, seed=5, modes=("free", "both"))
     assert seen.values > 0
 
 

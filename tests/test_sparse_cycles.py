@@ -75,7 +75,7 @@ BEHIND = 17 + 10
     # Four tiles of 8 quads of 8 planes, a header for two quads: the last of 272 words comes in cycle 275, the last of its
     # segment's 4 steps issues 3 + 3 cycles later.
     ({"k": 256, "n": 8, "bits": 8}, 3 + 4 * (8 * 8 + 4) + 3 + 3 + BEHIND),
-    # Four tokens of 4 tiles of 32 steps, from the cycle on in which the first quad is there (2 words): the multipliers never wait.
+    # Four tokens of 4 tiles of 32 steps, from when the first quad is there (2 words): the multipliers never wait.
     ({"k": 256, "n": 8, "m": 4, "bits": 1}, 3 + 2 + 3 + 4 * 4 * 32 - 1 + BEHIND),
 ])
 def test_cycles_by_hand(shape, cycles):
