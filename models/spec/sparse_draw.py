@@ -15,7 +15,8 @@ def draw_build(cls, rng):
         chains=int(rng.integers(1, 7)), window=int(rng.choice([8, 16, 32, 64, 128])), tokens=int(rng.choice([1, 2, 2])),
         max_bits=bits, codebook=bits >= CODEBOOK_BITS and bool(rng.integers(2)), group_dsps=int(rng.choice([1, 2, 4, 8])),
         max_k=int(np.exp(rng.uniform(np.log(30), np.log(700)))), max_n=int(np.exp(rng.uniform(np.log(4), np.log(60)))),
-        max_m=int(rng.choice([1, 2, 3, 7])), read_latency=int(rng.integers(2, 5)))
+        max_m=int(rng.choice([1, 2, 3, 7])), read_latency=int(rng.integers(2, 5)),
+        target=str(rng.choice(["portable", "portable", "dsp48e2", "ecp5"])))
 
 
 def draw_job(build, rng):
