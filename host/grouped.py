@@ -93,8 +93,8 @@ class GroupedLinear:
     @staticmethod
     def _shift(build, form, operand):
         """The least shift with which no activations whatever make a result of more than 32 bits."""
-        n, k = operand["codes"].shape
-        integers = np.abs(sparse_chain.integers(build.job(n=n, k=k, **form), operand).astype(np.int64))
+        k = operand["codes"].shape[1]
+        integers = np.abs(sparse_chain.integers(build.job(n=1, k=k, **form), operand).astype(np.int64))
         starts = np.arange(0, k, form["scale_group"] or k)
         sums = np.add.reduceat(integers, starts, axis=1) * np.abs(operand["scale"].astype(np.int64))
         if "offset" in operand:
@@ -150,7 +150,7 @@ class GroupedLinear:
     def product(cls, build, layer, weight, codes, scale):
         """The exact product of a loaded weight, int32 [m, n], from the definition."""
         _, _, operand = cls.prepare(build, weight, layer.form["x_group"])
-        job = build.job(n=layer.n, k=layer.k, m=min(len(codes), build.max_m), **layer.form)
+        job = build.job(n=1, k=layer.k, **layer.form)  # of the whole matrix, however many jobs and tokens it takes
         total = sparse_chain.matmul(job, cls.operands(operand, codes, scale))
         return sparse_chain.round_shift(total, job.shift)[0]
 

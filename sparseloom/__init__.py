@@ -6,13 +6,14 @@
     build = sparseloom.TernaryEngine(rows=16, lanes=20)
     plan = sparseloom.compile_graph(graph, build)
     runtime = sparseloom.Runtime(sparseloom.device("sim", build), plan)      # or "golden"
-    y = runtime.matmul("blk.0.attn_q.weight", codes)                         # int8 [m, k] -> int32 [m, n]
+    y = runtime.matmul("blk.0.attn_q.weight", codes)                         # int8 [m, k] -> int32 [m, n], exact
+    y = runtime.linear("blk.0.attn_q.weight", x)                             # float32, quantised on the way in
 """
 
 import importlib
 
 __all__ = [
-    "DEVICES", "Plan", "Runtime", "TernaryEngine",
+    "DEVICES", "Plan", "Runtime", "SparseChain", "TernaryEngine",
     "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
 ]
 
@@ -23,6 +24,7 @@ DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "Sim
 _API = {
     "Plan": ("host.plan", "Plan"),
     "Runtime": ("host.runtime", "Runtime"),
+    "SparseChain": ("models.spec.sparse_chain", "SparseChain"),
     "TernaryEngine": ("models.spec.ternary", "TernaryEngine"),
     "compile_graph": ("host.compiler", "compile_graph"),
     "load_model": ("models.importers.load", "load"),
