@@ -73,7 +73,7 @@ def test_plots(capsys, tmp_path, suffix, start):
 
 
 @pytest.mark.parametrize("words, line", [
-    (["estimate", "warp", *SHAPE], "ENGINE: must be one of ternary_engine, got 'warp'"),
+    (["estimate", "warp", *SHAPE], "ENGINE: must be one of ternary_engine, sparse_chain, got 'warp'"),
     (ESTIMATE, "Missing option '--shape'."),
     ([*ESTIMATE, "--shape", ""], "--shape: must be KEY=VALUE, got ''"),
     ([*ESTIMATE, "--shape", "k=1"], "--shape: job field n is missing"),
@@ -92,7 +92,7 @@ def test_plots(capsys, tmp_path, suffix, start):
     ([*ESTIMATE, *SHAPE, "--plot", "nowhere/plot.png"], "--plot: must lie in a folder that exists, got 'nowhere/plot.png'"),
     (["check", "nowhere.gguf"], "nowhere.gguf: file must be readable"),
     (["check", "."], "folder must hold one model file"),
-    (["check", "kjv-matmulfree", "--engine", "warp"], "ENGINE: must be one of ternary_engine, got 'warp'"),
+    (["check", "kjv-matmulfree", "--engine", "warp"], "ENGINE: must be one of ternary_engine, sparse_chain, got 'warp'"),
     (["check", "kjv-matmulfree", "--set", "rows=0"], "--set: rows must be 1..128, got 0"),
     (["check", "kjv-matmulfree", "--i2-s", "arm"], "--i2-s: must be one of x86, got 'arm'"),
     (["check", "kjv-matmulfree", "--scale-convention", "add"], "--scale-convention: must be one of divide, multiply, got 'add'"),

@@ -112,6 +112,10 @@ class EngineSpec:
         """A legal job of this build; TypeError or ValueError names the field, the rule and the value."""
         raise NotImplementedError
 
+    def resized(self, job, **sizes) -> Job:
+        """``job`` with other sizes; ValueError if that is not legal."""
+        return self.job(**vars(job) | sizes)
+
     def job_values(self, job) -> dict:
         """The values of ``job_record`` for a legal job."""
         raise NotImplementedError

@@ -167,6 +167,10 @@ class SparseChain(EngineSpec):
     def job(self, **shape):
         return check_job(self, shape)
 
+    def resized(self, job, **sizes):
+        """``job`` with other sizes; its blocks, if it has some, are every second one."""
+        return self.job(**vars(job) | {"blocks": None} | sizes)
+
     def tiles(self, job):
         return -(-job.n // self.chains)
 

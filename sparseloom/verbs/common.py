@@ -74,15 +74,21 @@ def _typed(key, text, kind, option):
     return text
 
 
+def _has_text(kind):
+    """Whether values of an annotated type can be written in an option: no containers."""
+    return not {tuple, list, dict} & {kind, typing.get_origin(kind), *typing.get_args(kind)}
+
+
 def construct(cls, pairs, option, make=None, **fixed):
     """The dataclass ``cls`` from option texts (``parse_pairs``) and ``fixed`` values that no option sets.
 
-    Texts become the types that the fields of ``cls`` declare; ``make`` (default: ``cls`` itself) is called with them.
+    Texts become the types that the fields of ``cls`` declare (fields of containers cannot be set); ``make`` (default: ``cls``
+    itself) is called with them.
     Unknown keys, missing keys, and whatever ``make`` refuses are usage errors: one line that names the option, the rule and
     the value.
     """
     hints = typing.get_type_hints(cls)
-    legal = [field.name for field in fields(cls) if field.init and field.name not in fixed]
+    legal = [field.name for field in fields(cls) if field.init and field.name not in fixed and _has_text(hints[field.name])]
     for key in pairs:
         if key not in legal:
             raise typer.BadParameter(f"unknown key {key!r}, legal keys are {', '.join(legal)}", param_hint=option)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,8 @@ def write_figure(path, figure):
 
 
 def useful_fraction_plot(path, build, job):
-    """The useful fraction against each size of the job that has a maximum ``max_<size>`` in the build, the others held."""
+    """The useful fraction against each size of the job that has a maximum ``max_<size>`` in the build, the others held; sizes
+    that make no legal job are left out."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -40,9 +42,12 @@ def useful_fraction_plot(path, build, job):
             continue
         value = getattr(job, name)
         count = most.bit_length() * _POINTS_PER_DOUBLING
-        sizes = sorted({round(most ** (step / count)) for step in range(count + 1)})
-        jobs = [dataclasses.replace(job, **{name: size}) for size in sizes]
-        line, = axes.plot(sizes, [build.useful_fraction(each, build.cycles(each))["useful"] for each in jobs], label=name)
+        jobs = {}
+        for size in sorted({round(most ** (step / count)) for step in range(count + 1)}):
+            with suppress(ValueError):  # a size that the job's format has no place for
+                jobs[size] = build.resized(job, **{name: size})
+        useful = [build.useful_fraction(each, build.cycles(each))["useful"] for each in jobs.values()]
+        line, = axes.plot(list(jobs), useful, label=name)
         axes.plot([value], [build.useful_fraction(job, build.cycles(job))["useful"]], "o", color=line.get_color())
     axes.set(xscale="log", xlabel="size, the others as asked (dots)", ylabel="useful fraction of the peak", ylim=(0, 1.02),
              title=f"{build.name}: closed form (basis: exact)")
