@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
-__all__ = ["draw_house"]
+__all__ = ["Sketch", "draw_house"]
 
 WIDTH, HEIGHT = 124, 70
 UNITS_AN_INCH = 12.6
@@ -11,13 +11,13 @@ BEAT = ("+0-+00-+-0", "0+-0+0--0+", "-+0+-+00-0", "0-+0-0+0+-")  # any trits: wh
 
 
 class Sketch:
-    """Boxes and arrows on a plane of WIDTH x HEIGHT units, the origin at the lower left."""
+    """Boxes and arrows on a plane of ``width`` x ``height`` units, the origin at the lower left."""
 
-    def __init__(self, colours):
+    def __init__(self, colours, width=WIDTH, height=HEIGHT):
         self.colours = colours
-        self.figure = Figure(figsize=(WIDTH / UNITS_AN_INCH, HEIGHT / UNITS_AN_INCH))
+        self.figure = Figure(figsize=(width / UNITS_AN_INCH, height / UNITS_AN_INCH))
         self.axes = self.figure.add_axes((0, 0, 1, 1))
-        self.axes.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
+        self.axes.set(xlim=(0, width), ylim=(0, height))
         self.axes.axis("off")
 
     def box(self, x, y, width, height, title, text="", colour="edge"):
