@@ -55,13 +55,13 @@ class Buffer:
 # The fields that every completion record begins with. cycles = busy + stall_i + stall_x + stall_o.
 COUNTERS = (
     Field("tag", 8, doc="tag of the job"),
-    Field("status", 2, doc="0 ok, 1 illegal job (no output was made), 2 an accumulator of the statistics overflowed"),
+    Field("status", 2, doc="0 ok, 1 illegal job (no output was made), 2 what came did not fit (statistics; words of a stream)"),
     Field("cycles", 32, doc="clock edges after the job's acceptance by the idle engine through this record's first offer"),
     Field("busy", 32, doc="cycles without a stall"),
     Field("stall_i", 32, doc="cycles in which an operand stream offered nothing that was wanted"),
     Field("stall_x", 32, doc="cycles in which a buffer refused a request"),
     Field("stall_o", 32, doc="cycles in which a result was refused"),
-    Field("saturated", 32, doc="results clamped by requantisation"),
+    Field("saturated", 32, doc="results clamped to their width"),
 )
 
 
