@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sparseloom.models.compress import Problem, Scheme, solve
+from sparseloom.models.compress import Inputs, Problem, Scheme, solve
 from sparseloom.models.compress.solver import magnitude, objective, one_pass, refit
 
 
@@ -13,7 +13,7 @@ def problem(seed, n=24, k=64, tokens=256):
     """A random matrix and inputs whose features are strongly correlated, as activations are."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(tokens, k)) @ (rng.normal(size=(k, k)) * np.geomspace(1, 0.05, k)[:, None])
-    return Problem(rng.normal(size=(n, k)), x.T @ x)
+    return Problem(rng.normal(size=(n, k)), Inputs(x.T @ x))
 
 
 def best(target, hessian, nnz, group=4):
@@ -34,7 +34,7 @@ def test_keeps_nnz_of_each_group_on_the_grid_and_reports_its_own_error(nnz, grou
     found = solve(one, Scheme(nnz=nnz, group=group, bits=bits, scale_group=32))
     assert (found.mask.reshape(24, -1, group).sum(axis=2) == nnz).all()
     assert (found.weights[~found.mask] == 0).all()
-    want = objective(found.weights - one.target, one.hessian) / objective(one.target, one.hessian)
+    want = objective(found.weights - one.target, one.inputs.hessian) / objective(one.target, one.inputs.hessian)
     assert found.error == pytest.approx(want, rel=1e-9)
     if bits == 16:
         assert found.stored is None
@@ -59,9 +59,9 @@ def test_closes_most_of_the_gap_to_the_optimum_over_all_masks():
     scheme, found, least, passed = Scheme(nnz=2, group=4, bits=16), 0.0, 0.0, 0.0
     for seed in range(4):
         one = problem(seed, n=8, k=12, tokens=64)
-        found += objective(solve(one, scheme).weights - one.target, one.hessian)
-        passed += objective(refit(one, *one_pass(one, scheme)) - one.target, one.hessian)
-        least += sum(best(row, one.hessian, 2) for row in one.target)
+        found += objective(solve(one, scheme).weights - one.target, one.inputs.hessian)
+        passed += objective(refit(one, *one_pass(one, scheme)) - one.target, one.inputs.hessian)
+        least += sum(best(row, one.inputs.hessian, 2) for row in one.target)
     assert least * (1 - 1e-6) <= found <= (least + passed) / 2
 
 
@@ -71,7 +71,7 @@ def test_refit_is_the_least_squares_solution_on_the_mask():
     w = refit(one, one.target.astype(np.float32), mask, steps=200)
     for r in range(len(w)):
         kept = np.flatnonzero(mask[r])
-        want = np.linalg.solve(one.hessian[np.ix_(kept, kept)], one.hessian[kept] @ one.target[r])
+        want = np.linalg.solve(one.inputs.hessian[np.ix_(kept, kept)], one.inputs.hessian[kept] @ one.target[r])
         assert np.allclose(w[r, kept], want, atol=1e-3)
 
 
@@ -82,9 +82,9 @@ def test_one_pass_equals_brute_force_elimination():
     for r in range(3):
         w = one.target[r].copy()
         for j in range(16):
-            rest = np.linalg.inv(one.hessian[j:, j:])
+            rest = np.linalg.inv(one.inputs.hessian[j:, j:])
             if j % 4 == 0:  # the spread of a column is that at its own turn
-                spread = [np.linalg.inv(one.hessian[i:, i:])[0, 0] for i in range(j, j + 4)]
+                spread = [np.linalg.inv(one.inputs.hessian[i:, i:])[0, 0] for i in range(j, j + 4)]
                 kept = np.sort(np.argsort(-(w[j : j + 4] ** 2 / spread), kind="stable")[:2] + j)
                 assert np.array_equal(np.flatnonzero(mask[r, j : j + 4]) + j, kept)
             if not mask[r, j]:
@@ -100,7 +100,7 @@ def test_codes_beat_rounding(zeros):
     one, scheme = problem(7), Scheme(nnz=4, group=4, bits=3, scale_group=32, zeros=zeros)
     found = solve(one, scheme)
     target = one.target.astype(np.float32)
-    grid = Grid.fit(target, np.ones(target.shape, bool), np.diag(one.hessian), scheme)
+    grid = Grid.fit(target, np.ones(target.shape, bool), np.diag(one.inputs.hessian), scheme)
     assert found.error < 0.8 * one.error(grid.round(target))
     assert found.stored.mask is None and (found.stored.zero is not None) == zeros
 
@@ -147,4 +147,4 @@ def test_a_group_must_divide_and_statistics_be_sound():
     with pytest.raises(ValueError, match=r"group must divide k \(12\), got 8"):
         solve(one, Scheme(nnz=4, group=8, bits=4))
     with pytest.raises(ValueError, match="hessian must be finite with a positive trace"):
-        Problem(np.ones((2, 4)), np.zeros((4, 4)))
+        Inputs(np.zeros((4, 4)))

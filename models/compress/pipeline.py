@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from sparseloom.models.compress.allocate import Choice, allocate, options
-from sparseloom.models.compress.solver import DAMPING, Problem, quick_errors, solve
+from sparseloom.models.compress.solver import DAMPING, Inputs, Problem, quick_errors, solve
 from sparseloom.models.compress.store import BlockStore
 from sparseloom.models.compress.streams import STAGES, Streams
 from sparseloom.models.zoo.llama import HEAD
@@ -14,8 +14,6 @@ from sparseloom.models.zoo.llama import HEAD
 __all__ = ["Compressed", "compress", "matrices", "plan"]
 
 VERSION = "1"  # of the method: part of every key, so that blocks of another method are not taken for this one's
-REPAY = 0.0
-"""How much of the error that the residual stream carries already a writer's target makes good (0..1)."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def compress(model, windows, schemes, store=None, step=None):
     """
     store = store or BlockStore(None)
     streams, solutions, divergence, resumed = Streams(model, windows), {}, [], 0
-    key = digest(VERSION, REPAY, DAMPING, *(np.asarray(ids, np.int64).tobytes() for ids in windows),
+    key = digest(VERSION, DAMPING, *(np.asarray(ids, np.int64).tobytes() for ids in windows),
                  *(model.weights[name].tobytes() for name in sorted(model.weights)))
     for block in range(model.config.layers):
         names = [name for name in matrices(model) if name.startswith(f"blk.{block}.")]
@@ -52,9 +50,10 @@ def compress(model, windows, schemes, store=None, step=None):
             found = {}
             for stage in STAGES:
                 moments = streams.moments(stage)
+                inputs = Inputs(moments.hessian)
                 for name in (f"blk.{block}.{short}.weight" for short in stage):
-                    target = moments.target(model.weights[name], REPAY, DAMPING)
-                    found[name] = solve(Problem(target, moments.hessian), schemes[name])
+                    target = moments.target(model.weights[name], DAMPING)
+                    found[name] = solve(Problem(target, inputs), schemes[name])
                     if step:
                         step(name)
                 streams.replace({name: found[name].weights for name in found})
@@ -80,9 +79,10 @@ def plan(model, windows, floor, budget, step=None):
     for block in range(model.config.layers):
         for stage in STAGES:
             hessian, weight = streams.sensitivity(stage)
+            inputs = Inputs(hessian)
             for name in (f"blk.{block}.{short}.weight" for short in stage):
                 w = model.weights[name]
-                errors = quick_errors(Problem(w, hessian), options(floor))
+                errors = quick_errors(Problem(w, inputs), options(floor))
                 choices[name] = [Choice(scheme, scheme.bits_of(*w.shape), weight * error) for scheme, error in errors]
                 if step:
                     step(name)

@@ -12,6 +12,7 @@ target and H = X^T X the Hessian of the calibration inputs. Each row is a proble
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,34 +21,56 @@ from sparseloom.models.compress.grid import Grid
 from sparseloom.models.compress.scheme import FLOAT_BITS
 from sparseloom.models.graph import GroupedWeight
 
-__all__ = ["Problem", "Solution", "magnitude", "objective", "quick_errors", "solve"]
+__all__ = ["Inputs", "Problem", "Solution", "magnitude", "objective", "quick_errors", "solve"]
 
 BLOCK = 128  # columns of a pass before the rest of the matrix is brought up to date
 DAMPING = 0.01  # added to the diagonal, in parts of its mean
 ADMM_STEPS, ADMM_CHECK, ADMM_RHO = 120, 3, 0.1
-REFIT_STEPS = 40
+REFIT_STEPS = 25
 FLOAT_PASSES, GRID_PASSES = 3, 6
 TINY = np.float32(1e-30)
 
 
-class Problem:
-    """A target ``t`` [n, k] and the Hessian [k, k] of its inputs, damped and scaled to a mean diagonal of 1."""
+class Inputs:
+    """The Hessian [k, k] of a layer's inputs, damped and scaled to a mean diagonal of 1, and what is derived from it, once."""
 
-    def __init__(self, target, hessian, damping=DAMPING):
+    def __init__(self, hessian, damping=DAMPING):
         mean = float(np.trace(hessian)) / len(hessian)
-        if not (mean > 0 and np.isfinite(mean) and np.isfinite(target).all()):
-            raise ValueError(f"hessian must be finite with a positive trace and target finite, got a mean diagonal of {mean}")
-        self.target = np.asarray(target, np.float64)
+        if not (mean > 0 and np.isfinite(mean)):
+            raise ValueError(f"hessian must be finite with a positive trace, got a mean diagonal of {mean}")
         self.hessian = np.asarray(hessian, np.float64) / mean
         self.hessian[np.diag_indices(len(hessian))] += damping
+        self.single = self.hessian.astype(np.float32)
+
+    @cached_property
+    def factor(self):
+        """The upper Cholesky factor U of the inverse, U^T U, float32."""
+        return np.linalg.cholesky(np.linalg.inv(self.hessian)).T.astype(np.float32)
+
+    @cached_property
+    def spectrum(self):
+        """``(spread [k], values [k], vectors [k, k])``, float32: H = spread vectors diag(values) vectors^T spread."""
+        spread = np.sqrt(np.diag(self.hessian))
+        values, vectors = np.linalg.eigh(self.hessian / spread[:, None] / spread)
+        return spread.astype(np.float32), values.astype(np.float32), vectors.astype(np.float32)
+
+
+class Problem:
+    """A target ``t`` [n, k] and the :class:`Inputs` that it is to be met on."""
+
+    def __init__(self, target, inputs):
+        self.target, self.inputs = np.asarray(target, np.float64), inputs
+        if not np.isfinite(self.target).all():
+            raise ValueError("target must be finite, got NaN or infinity")
 
     def gradient(self, w):
         """(w - t) H as float32."""
-        return ((w - self.target) @ self.hessian).astype(np.float32)
+        return (w - self.target).astype(np.float32) @ self.inputs.single
 
     def error(self, w):
         """tr((w - t) H (w - t)^T) over the same of w = 0."""
-        return objective(w - self.target, self.hessian) / max(objective(self.target, self.hessian), float(TINY))
+        hessian = self.inputs.hessian
+        return objective(w - self.target, hessian) / max(objective(self.target, hessian), float(TINY))
 
 
 @dataclass(frozen=True)
@@ -91,11 +114,11 @@ def solve(problem, scheme):
         w = refit(problem, w, mask)
     if scheme.bits == FLOAT_BITS:
         return Solution(w, mask, None, problem.error(w), swaps)
-    grid = Grid.fit(w, mask, np.diag(problem.hessian), scheme)
+    grid = Grid.fit(w, mask, np.diag(problem.inputs.hessian), scheme)
     w, _ = one_pass(problem, scheme, w, mask, grid)
     for _ in range(2):
         swaps += descend(problem, w, mask, scheme, grid, GRID_PASSES)
-        grid.rescale(w, problem.gradient(w), problem.hessian)
+        grid.rescale(w, problem.gradient(w), problem.inputs.single)
     stored = grid.store(w, mask, scheme)
     w = stored.dequantise()
     return Solution(w, mask, stored, problem.error(w), swaps)
@@ -112,7 +135,7 @@ def quick_errors(problem, schemes):
         if scheme.bits not in rounded:
             rounded[scheme.bits] = 0.0
             if scheme.bits != FLOAT_BITS:
-                grid = Grid.fit(target, every, np.diag(problem.hessian), scheme)
+                grid = Grid.fit(target, every, np.diag(problem.inputs.hessian), scheme)
                 rounded[scheme.bits] = problem.error(grid.round(target))
     return [(scheme, pruned[scheme.nnz] + rounded[scheme.bits]) for scheme in schemes]
 
@@ -122,7 +145,7 @@ def one_pass(problem, scheme, start=None, mask=None, grid=None):
     w = np.array(problem.target if start is None else start, np.float32)
     chosen = np.zeros(w.shape, bool) if mask is None else mask.copy()
     grid = grid or Grid.none(len(w))
-    factor = np.linalg.cholesky(np.linalg.inv(problem.hessian)).T.astype(np.float32)  # inverse = factor^T factor
+    factor = problem.inputs.factor
     for first in range(0, w.shape[1], BLOCK):
         at = slice(first, first + BLOCK)
         block, kept = np.ascontiguousarray(w[:, at]), np.ascontiguousarray(chosen[:, at])
@@ -136,12 +159,10 @@ def one_pass(problem, scheme, start=None, mask=None, grid=None):
 
 def alternate(problem, w, mask, scheme):
     """``(w, mask)`` by ADMM from a first solution: the steps grow until the mask rests."""
-    spread = np.sqrt(np.diag(problem.hessian))
-    values, vectors = np.linalg.eigh(problem.hessian / spread[:, None] / spread)
-    values, vectors = values.astype(np.float32), vectors.astype(np.float32)
+    spread, values, vectors = problem.inputs.spectrum
     pull = ((problem.target * spread).astype(np.float32) @ vectors * values) @ vectors.T
     rho, kept = np.float32(ADMM_RHO), mask
-    projected = w * spread.astype(np.float32)
+    projected = w * spread
     dual = np.zeros_like(projected)
     for step in range(ADMM_STEPS):
         free = ((pull + rho * projected - dual) @ vectors / (values + rho)) @ vectors.T
@@ -155,12 +176,12 @@ def alternate(problem, w, mask, scheme):
                 break
             kept = latest
             rho *= np.float32(1.3 if changed > 0.05 else 1.2 if changed > 0.005 else 1.1)
-    return (projected / spread).astype(np.float32), latest
+    return projected / spread, latest
 
 
 def refit(problem, w, mask, steps=REFIT_STEPS):
     """Kept weights by conjugate gradients on the mask, all rows at once, each with its own step; the diagonal preconditions."""
-    hessian = problem.hessian.astype(np.float32)
+    hessian = problem.inputs.single
     inverse = 1 / np.diag(hessian)
     w = w * mask
     rest = -problem.gradient(w) * mask
@@ -179,5 +200,5 @@ def refit(problem, w, mask, steps=REFIT_STEPS):
 
 def descend(problem, w, mask, scheme, grid, passes):
     """Exchanges and coordinate descent (:func:`kernels.descend`) in place; the number of exchanges."""
-    return kernels.descend(w, mask, problem.gradient(w), problem.hessian.astype(np.float32), scheme.group, not scheme.dense,
+    return kernels.descend(w, mask, problem.gradient(w), problem.inputs.single, scheme.group, not scheme.dense,
                            grid.scale, grid.low, grid.span, grid.group, passes)

@@ -9,27 +9,24 @@ from sparseloom.models.zoo.llama import KVCache
 __all__ = ["STAGES", "Moments", "Streams"]
 
 STAGES = (("attn_q", "attn_k", "attn_v"), ("attn_output",), ("ffn_gate", "ffn_up"), ("ffn_down",))
-"""Products of a block that share an input, in the order of execution."""
-WRITERS = ("attn_output", "ffn_down")  # they add to the residual stream
+"""Products of a block that share an input, in the order of execution; two stages make half a block with its own residual sum."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over the calibration tokens, float64: ``hessian`` [k, k] of the compressed model's inputs y, y^T y; ``drift`` [k, k],
-    (x - y)^T y with x the float model's inputs; ``debt`` [n, k], (r - s)^T y with r and s the residual streams that a writer's
-    output is added to, None for products that are no writers."""
+    """Sums over the calibration tokens, float64 [k, k], of the compressed model's inputs y and the float model's x to the same
+    products: ``hessian`` y^T y and ``drift`` (x - y)^T y."""
 
     hessian: np.ndarray
     drift: np.ndarray
-    debt: np.ndarray | None
 
-    def target(self, w, repay, damping):
-        """The matrix [n, k] whose products with y come nearest to w x, and, by the part ``repay``, to w x + r - s."""
+    def target(self, w, damping):
+        """The matrix [n, k] whose products with y come nearest to w x: the error of the layers before is made good, not added to.
+
+        Ridge regression, ``damping`` in parts of the mean diagonal, towards w.
+        """
         damped = self.hessian + damping * np.trace(self.hessian) / len(self.hessian) * np.eye(len(self.hessian))
-        wanted = w.astype(np.float64) @ self.drift
-        if self.debt is not None and repay:
-            wanted += repay * self.debt
-        return w + np.linalg.solve(damped, wanted.T).T
+        return w + np.linalg.solve(damped, (w @ self.drift).T).T
 
 
 class _Reached(Exception):
@@ -79,40 +76,37 @@ class Streams:
 
     def moments(self, stage):
         """:class:`Moments` of the products of one of STAGES, those of the stages before being replaced."""
-        if self._seen is None:
-            self._seen = [trace(self.model, self.layer, x) for x in self._floats]
-        first = stage[0]
-        hessian = drift = debt = 0.0
-        for x, y, (inputs, middle, _) in zip(self._floats, self._mine, self._seen, strict=True):
-            mine, between, _ = trace(self.compressed, self.layer, y, until=first)
-            h = mine[first].astype(np.float64)
-            hessian = hessian + h.T @ h
-            drift = drift + (inputs[first] - mine[first]).T.astype(np.float64) @ h
-            if first in WRITERS:
-                rest = x - y if first == "attn_output" else middle - between
-                debt = debt + rest.T.astype(np.float64) @ h
-        return Moments(hessian, drift, debt if first in WRITERS else None)
+        hessian, drift = 0.0, 0.0
+        for y, (inputs, _, _) in zip(self._mine, self._trace(), strict=True):
+            mine = trace(self.compressed, self.layer, y, until=stage[0])[0][stage[0]]
+            # Single precision within a window of tokens, double across windows.
+            hessian = hessian + (mine.T @ mine).astype(np.float64)
+            drift = drift + ((inputs[stage[0]] - mine).T @ mine).astype(np.float64)
+        return Moments(hessian, drift)
 
     def sensitivity(self, stage):
         """``(hessian [k, k], weight)`` from the float model alone: the moments of the stage's inputs, and |branch|^2 /
         |stream|^2, mean over tokens, of the half block (attention or feed-forward) that the stage belongs to."""
-        if self._seen is None:
-            self._seen = [trace(self.model, self.layer, x) for x in self._floats]
         hessian, parts = 0.0, []
-        for x, (inputs, middle, output) in zip(self._floats, self._seen, strict=True):
-            h = inputs[stage[0]].astype(np.float64)
-            hessian = hessian + h.T @ h
+        for x, (inputs, middle, output) in zip(self._floats, self._trace(), strict=True):
+            h = inputs[stage[0]]
+            hessian = hessian + (h.T @ h).astype(np.float64)
             before, after = (x, middle) if stage in STAGES[:2] else (middle, output)
             parts.append(((after - before) ** 2).sum(axis=1) / (after**2).sum(axis=1))
         return hessian, float(np.mean(np.concatenate(parts)))
 
     def advance(self):
         """On to the next block, with the matrices as they are now."""
-        seen = self._seen or [trace(self.model, self.layer, x) for x in self._floats]
-        self._floats = [output for _, _, output in seen]
+        self._floats = [output for _, _, output in self._trace()]
         self._mine = [trace(self.compressed, self.layer, y)[2] for y in self._mine]
         self._seen = None
         self.layer += 1
+
+    def _trace(self):
+        """The float model's :func:`trace` of the block for each window."""
+        if self._seen is None:
+            self._seen = [trace(self.model, self.layer, x) for x in self._floats]
+        return self._seen
 
     def divergence(self):
         """|r - s|^2 / |r|^2 of the two residual streams over all tokens."""
