@@ -1,5 +1,6 @@
 """How a linear layer runs on an engine: one entry a kind of weights. Only here and in :mod:`.grouped` are families told apart."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from ..models.formats.quantize import quantize
 from ..models.golden import ternary
 from .grouped import GroupedLinear
 
-__all__ = ["FAMILIES", "TernaryLinear", "family_of"]
+__all__ = ["FAMILIES", "TernaryLinear", "engine_for", "family_of"]
 
 
 class TernaryLinear:
@@ -115,3 +116,9 @@ def family_of(build):
     if build.name not in FAMILIES:
         raise ValueError(f"engine must be one of {', '.join(FAMILIES)}, got {build.name!r}")
     return FAMILIES[build.name]
+
+
+def engine_for(graph):
+    """The name of the engine that takes most of a graph's weights; the first of all if there are none."""
+    kinds = Counter(layer.weight.kind for layer in graph.layers if layer.weight is not None)
+    return max(FAMILIES.values(), key=lambda family: kinds[family.kind]).engine

@@ -6,8 +6,9 @@ import pytest
 import sparseloom
 from sparseloom.host.checked import Checked
 from sparseloom.host.compiler import outline
+from sparseloom.host.families import engine_for
 from sparseloom.host.grouped import GroupedLinear
-from sparseloom.models.graph import Graph, GroupedForm, GroupedWeight, Layer, StoredWeight
+from sparseloom.models.graph import Graph, GroupedForm, GroupedWeight, Layer, StoredWeight, TernaryWeight
 from sparseloom.models.spec.errors import InputError
 
 BUILD = sparseloom.SparseChain(chains=4, window=32, max_k=192, max_n=24, max_m=4)
@@ -150,3 +151,9 @@ def test_rows_too_long_and_scales_that_lack(plan):
 def test_forms():
     assert WEIGHTS["4:16, zeros"].form == GroupedForm(bits=4, scale_group=64, header="zero", nnz=4, group=16)
     assert WEIGHTS["q4_1"].form.header == "affine" and WEIGHTS["q8_0"].form.header == "scale"
+
+
+def test_the_engine_for_a_model_is_the_one_that_takes_most():
+    ternary = TernaryWeight(trits=np.zeros((3, 4), np.int8), scale=1.0)
+    few = {"a": WEIGHTS["q4_0"], "b": ternary, "c": ternary}
+    assert [engine_for(model(weights)) for weights in (WEIGHTS, few, {})] == ["sparse_chain", "ternary_engine", "ternary_engine"]

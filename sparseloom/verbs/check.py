@@ -13,7 +13,7 @@ from .workload import BoardOption, ClockOption, board_of, build_of, check_choice
 __all__ = ["check"]
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A model file or folder, or a name of `sparseloom list`.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="The engine to map to.")]
+EngineOption = Annotated[str | None, typer.Option("--engine", help="The engine to map to; the one for most of its weights.")]
 ScaleOption = Annotated[str | None, typer.Option(help="BitNet scales of a file that does not tell: divide or multiply.")]
 I2sOption = Annotated[str | None, typer.Option("--i2-s", help="Where I2_S tensors were written: x86.")]
 GptqOption = Annotated[str | None, typer.Option(help="How GPTQ zero points are stored, against what the file says: v1 or v2.")]
@@ -22,7 +22,7 @@ I2_S_WRITERS = ("x86",)
 
 def check(
     model: ModelArgument,
-    engine: EngineOption = "ternary_engine",
+    engine: EngineOption = None,
     settings: SetOption = [],  # noqa: B006 -- typer copies it
     scale_convention: ScaleOption = None,
     i2_s: I2sOption = None,
@@ -42,7 +42,7 @@ def check(
       sparseloom check kjv-matmulfree --set rows=16 --set lanes=20 --board kv260
     """
     from sparseloom.host.compiler import outline, place
-    from sparseloom.host.families import family_of
+    from sparseloom.host.families import engine_for, family_of
     from sparseloom.models.formats import gptq
     from sparseloom.models.formats.bitnet import CONVENTIONS
     from sparseloom.models.importers.load import load, row_of
@@ -52,8 +52,11 @@ def check(
     check_choice(gptq_zeros, "--gptq-zeros", (None, *gptq.CONVENTIONS))
     where = board_of(board, clock)
     check_output(plot, "--plot", PLOT_FORMATS)
-    build = build_of(engine, settings)
+    if engine is not None:
+        build = build_of(engine, settings)
     graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s, gptq_zeros=gptq_zeros)
+    if engine is None:
+        build = build_of(engine_for(graph), settings)
     plan, rows, beats = outline(graph, build), [], Counter()
     for placed in place(graph, build):
         row = row_of(placed.layer) | {"runs_on": placed.where, "reason": placed.reason}
