@@ -1,18 +1,22 @@
 """``sparseloom estimate``: the cycles of a job from the closed form, without building anything."""
 
+import typer
+
 from .common import JsonOption, SetOption, ShapeOption, emit
 from .plots import PLOT_FORMATS, PlotOption, useful_fraction_plot
+from .preset import PresetOption, estimate_matrix, estimate_model, preset_of
 from .workload import BoardOption, ClockOption, EngineArgument, board_of, check_output, described, fractions, job_of
 
 __all__ = ["estimate"]
 
 
 def estimate(
-    engine: EngineArgument,
-    shape: ShapeOption,
+    engine: EngineArgument = None,
+    shape: ShapeOption = None,
     settings: SetOption = [],  # noqa: B006 -- typer copies it
     board: BoardOption = None,
     clock: ClockOption = None,
+    preset: PresetOption = None,
     plot: PlotOption = None,
     json: JsonOption = False,
 ):
@@ -21,10 +25,21 @@ def estimate(
     The arguments are those of `simulate`, and the cycles are equal. Maxima of the build that no --set names grow to hold the
     shape. --plot draws the useful fraction against each size of the shape.
 
+    With --preset: the job on all engines of a published machine, by its clock and bandwidth; without a --shape, the matrix
+    products of a token and of a prefill of LLaMA2-7B, beside what was published.
+
     \b
     Example:
       sparseloom estimate ternary_engine --set rows=16 --set lanes=20 --shape k=1024,n=1024 --board kv260
+      sparseloom estimate --preset flightllm-u280
     """
+    if preset is not None:
+        _alone("--preset", {"--set": settings, "--board": board, "--clock": clock, "--plot": plot})
+        machine = preset_of(preset, engine)
+        return estimate_model(machine, json) if shape is None else estimate_matrix(machine, shape, json)
+    for name, value in (("argument 'ENGINE'", engine), ("option '--shape'", shape)):
+        if value is None:
+            raise typer.TyperException(f"Missing {name}.")
     where = board_of(board, clock)
     check_output(plot, "--plot", PLOT_FORMATS)
     build, job = job_of(engine, settings, shape)
@@ -48,3 +63,10 @@ def estimate(
     if plot:
         useful_fraction_plot(plot, build, job)
     emit(result, json)
+
+
+def _alone(option, others):
+    """Refuse options that say what ``option`` says already."""
+    for name, value in others.items():
+        if value:
+            raise typer.BadParameter(f"must not come with {option}", param_hint=name)

@@ -18,6 +18,7 @@ __all__ = ["list_"]
 _REGISTRIES = {
     "engines": ("models.spec.engines", "ENGINES"),
     "boards": ("models.spec.boards", "BOARDS"),
+    "presets": ("models.spec.presets", "PRESETS"),
     "models": ("models.zoo.registry", "MODELS"),
 }
 
@@ -26,7 +27,7 @@ def list_(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every field and its default or value.")] = False,
     json: JsonOption = False,
 ):
-    """List the engines, boards, models, devices and verbs.
+    """List the engines, boards, presets, models, devices and verbs.
 
     \b
     Example:
