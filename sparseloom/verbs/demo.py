@@ -13,11 +13,11 @@ from typing import Annotated
 import typer
 
 from .common import BASES, CheckFailed, JsonOption, SeedOption, SetOption, emit, progress
-from .workload import build_of, described
+from .workload import board_bounds, board_rows, build_of, described
 
 __all__ = ["demo"]
 
-ENGINE, MODEL = "ternary_engine", "kjv-matmulfree"
+ENGINE, MODEL, ARCHITECTURE = "ternary_engine", "kjv-matmulfree", "matmulfree"
 WAVEFORM = "product.vcd"
 
 PromptOption = Annotated[str, typer.Option("--prompt", metavar="TEXT", help="The beginning of the text.")]
@@ -109,6 +109,9 @@ def _model(name):
     if name not in registry.MODELS:
         return MatmulFreeLM.load(name), load(name), {"name": Path(name).stem, "about": "a MatMul-free language model"}
     entry = registry.MODELS[name]
+    if entry.architecture != ARCHITECTURE:
+        rule = f"must be a {ARCHITECTURE} checkpoint; sparseloom run {name} takes this one"
+        raise typer.BadParameter(rule, param_hint="--model")
     return registry.load(name), load(entry.path), {"name": name, "about": entry.about}
 
 
@@ -156,8 +159,6 @@ def _calls(plan, products):
 
 def _result(plan, calls):
     """The figures of a run, and of one token by the closed forms."""
-    from sparseloom.models.spec.boards import BOARDS
-
     build = plan.build
     cycles = sum(call["cycles"] for call in calls)
     per_token = sum(plan.cycles(name, 1) for name in plan.layers)
@@ -172,25 +173,11 @@ def _result(plan, calls):
         "peak_weights_per_cycle": build.rows * build.lanes,
         "cycles_per_token": per_token,
         "stream_bytes_per_token": nbytes,
-        "boards": {name: _board(board, per_token, nbytes) for name, board in BOARDS.items()},
+        "boards": board_bounds(per_token, nbytes),
     }
     exact = ("predicted_cycles", "peak_weights_per_cycle", "cycles_per_token", "stream_bytes_per_token")
     figures = [name for name, value in result.items() if isinstance(value, (int, float)) and name != "bit_exact"]
     return result | {"basis": {name: "exact" if name in exact else "rtl" for name in figures}}
-
-
-def _board(board, cycles, nbytes):
-    """Tokens a second if nothing but weights took time: by the memory's peak, by one engine's cycles, and the less of both."""
-    by_memory, by_engine = board.bandwidth.value / nbytes, board.clock.value / cycles
-    return {
-        "tokens_per_second": min(by_memory, by_engine),
-        "tokens_per_second_by_memory": by_memory,
-        "tokens_per_second_by_engine": by_engine,
-        "basis": {"tokens_per_second": "assumed", "tokens_per_second_by_memory": "analytic",
-                  "tokens_per_second_by_engine": "assumed"},
-        "bandwidth": vars(board.bandwidth),
-        "clock": vars(board.clock),
-    }
 
 
 def _report(result):
@@ -203,11 +190,8 @@ def _report(result):
     for name, basis in result["basis"].items():
         value = result[name]
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.1f}", basis)
-    for name, board in result["boards"].items():
-        table.add_row(f"tokens/s on {name} by one engine", f"{board['tokens_per_second_by_engine']:,.0f}",
-                      f"assumed {board['clock']['value'] / 1e6:.0f} MHz")
-        table.add_row(f"tokens/s on {name} by memory", f"{board['tokens_per_second_by_memory']:,.0f}",
-                      f"{board['bandwidth']['basis']} {board['bandwidth']['value'] / 1e9:.1f} GB/s")
+    for row in board_rows(result["boards"]):
+        table.add_row(*row)
     files = ", ".join(result["files"].values())
     return Group(table, "", "tokens/s: if the weight streams alone took time; the less of the two holds",
                  f"in {result['output']}: {files}")

@@ -10,7 +10,8 @@ from .common import construct, parse_pairs
 
 __all__ = [
     "BoardOption", "ClockOption", "EngineArgument",
-    "board_of", "build_of", "check_choice", "check_output", "described", "fractions", "job_of", "model_path",
+    "board_bounds", "board_of", "board_rows", "build_of", "check_choice", "check_output", "described", "fractions", "job_of",
+    "model_path",
 ]
 
 EngineArgument = Annotated[str, typer.Argument(metavar="ENGINE", help="An engine's name; `sparseloom list` shows them.")]
@@ -85,6 +86,35 @@ def fractions(build, job, cycles):
     """The entries of a result that say how much of the engine's peak was put to use."""
     parts = build.useful_fraction(job, cycles)
     return {"useful_fraction": parts["useful"], "stream_fraction": parts["stream"], "compute_fraction": parts["compute"]}
+
+
+def board_bounds(cycles, nbytes):
+    """For every board, tokens a second if nothing but weights took time: by one engine's ``cycles`` a token, by the memory's peak
+    and the ``nbytes`` of a token, and the less of both."""
+    from sparseloom.models.spec.boards import BOARDS
+
+    bounds = {}
+    for name, board in BOARDS.items():
+        by_memory, by_engine = board.bandwidth.value / nbytes, board.clock.value / cycles
+        bounds[name] = {
+            "tokens_per_second": min(by_memory, by_engine),
+            "tokens_per_second_by_memory": by_memory,
+            "tokens_per_second_by_engine": by_engine,
+            "basis": {"tokens_per_second": "assumed", "tokens_per_second_by_memory": "analytic",
+                      "tokens_per_second_by_engine": "assumed"},
+            "bandwidth": vars(board.bandwidth),
+            "clock": vars(board.clock),
+        }
+    return bounds
+
+
+def board_rows(bounds):
+    """``(what, figure, basis)`` of :func:`board_bounds` for a table, as texts."""
+    for name, board in bounds.items():
+        yield (f"tokens/s on {name} by one engine", f"{board['tokens_per_second_by_engine']:,.0f}",
+               f"assumed {board['clock']['value'] / 1e6:.0f} MHz")
+        yield (f"tokens/s on {name} by memory", f"{board['tokens_per_second_by_memory']:,.0f}",
+               f"{board['bandwidth']['basis']} {board['bandwidth']['value'] / 1e9:.1f} GB/s")
 
 
 def board_of(name, clock=None):
