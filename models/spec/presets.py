@@ -15,9 +15,9 @@ class Preset:
     """A machine of ``cores``, each of ``multipliers``, as engines of ``chains`` chains side by side: they share the rows of a
     matrix, a tile of ``chains`` rows at a time, and the ``bandwidth`` (bytes/s) of the memory that holds the weights.
 
-    Of each ``group`` weights ``least_nnz`` or more are kept. ``weight_bits`` is an average: ``upper_blocks`` blocks of the model have
-    it rounded up, the others rounded down. ``sparse_density`` of the weights of the query and key projections is kept: of each
-    ``block`` columns all, or half of each group. ``scale_group`` columns share a scale, of weights and of activations.
+    Of each ``group`` weights ``least_nnz`` or more are kept. ``weight_bits`` is an average: ``upper_blocks`` blocks of the model
+    have it rounded up, the others rounded down. ``sparse_density`` of the weights of the query and key projections is kept: of
+    each ``block`` columns all, or half of each group. ``scale_group`` columns share a scale, of weights and of activations.
     """
 
     name: str

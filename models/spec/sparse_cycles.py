@@ -17,7 +17,6 @@ CODEBOOK_WORDS = 4
 FIRST_WORD = 4
 """The cycle in which the first beat is accepted."""
 _FETCH_TO_ISSUE = 3
-_RELEASE = 2
 _SPAN_SETUP = 1
 _BEHIND = 10
 _QUEUED = 1
@@ -100,15 +99,11 @@ class _Timeline:
         return self
 
     def _release(self, kept):
-        """All quads but the latest ``kept`` are free after the latest step."""
-        at = self.issued + self.build_release
+        """All quads but the latest ``kept`` are free when the latest step has left the pipeline."""
+        at = self.issued + pipeline(self.build)
         for index in range(len(self.releases) - kept):
             if self.releases[index] is None:
                 self.releases[index] = at
-
-    @property
-    def build_release(self):
-        return pipeline(self.build) + _RELEASE
 
     def state(self):
         """What the future depends on, relative to the latest step."""
