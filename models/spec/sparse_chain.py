@@ -127,16 +127,18 @@ class SparseChain(EngineSpec):
     @cached_property
     def job_record(self):
         return Record((
-            Field("tag", 8), Field("first", 1), Field("last", 1),
-            Field("k_steps", 13, doc="ceil(k * nnz / (8 * group)): steps of a row"), Field("n", 19), Field("m", 9),
-            Field("bits", 4), Field("ratio", 3, doc="log2(group / nnz)"),
+            Field("tag", 8, doc="comes back in the completion"), Field("first", 1, doc="of no effect: no state outlives a job"),
+            Field("last", 1, doc="of no effect"),
+            Field("k_steps", 13, doc="ceil(k * nnz / (8 * group)): steps of a row"), Field("n", 19, doc="output rows"),
+            Field("m", 9, doc="tokens"), Field("bits", 4, doc="of a code"), Field("ratio", 3, doc="log2(group / nnz)"),
             Field("index_bits", 3, doc="log2(group), 0 if dense; no sparser than 1 of 16"),
             Field("segment", 2, doc="log2(segment / 32), at most 2"),
             Field("scale_group", 4, doc="log2(scale_group / 32); 15: one group a row"),
-            Field("header", 2, doc="0 scale, 1 affine, 2 zero, 3 levels"), Field("codebook", 1),
+            Field("header", 2, doc="0 scale, 1 affine, 2 zero, 3 levels"),
+            Field("codebook", 1, doc="codes name entries of the codebook at the stream's begin"),
             Field("x_words", 13, doc="ceil(k / window), k rounded up to whole blocks"),
             Field("blocks", 1, doc="the stream says which blocks there are"),
-            Field("block", 4, doc="log2(block / 32)"), Field("shift", 6),
+            Field("block", 4, doc="log2(block / 32)"), Field("shift", 6, doc="of the sums, to the right, rounded half to even"),
         ))
 
     @property
