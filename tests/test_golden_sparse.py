@@ -1,16 +1,19 @@
 """The golden product of grouped, sparse weights against loops in Python integers, written from the job's definition."""
 
+import importlib.util
 import math
+import sys
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from sparseloom.models.golden import sparse_chain
 from sparseloom.models.golden.engines import results
 from sparseloom.models.golden.sparse_chain import draw_operands, integers, matmul, round_shift
 from sparseloom.models.spec.sparse_chain import SparseChain
 
-BUILD = SparseChain(chains=3, window=128, codebook=True, max_k=512, max_n=16, max_m=4)
+BUILD = SparseChain(chains=3, window=128, codebook=True, max_k=512, max_n=16, max_m=16)
 INT32 = np.iinfo(np.int32)
 
 JOBS = [
@@ -21,6 +24,8 @@ JOBS = [
     {"k": 130, "n": 2, "m": 2, "bits": 1, "header": "levels", "scale_group": 128, "x_group": 32},
     {"k": 96, "n": 3, "m": 4, "bits": 8, "header": "affine", "scale_group": 32, "x_group": 64},
     {"k": 75, "n": 3, "bits": 8, "scale_group": 0, "x_group": 0},
+    {"k": 75, "n": 3, "m": 16, "bits": 3, "header": "affine", "scale_group": 64},  # too many tokens for the compiled path
+    {"k": 70, "n": 4, "m": 12, "bits": 4, "header": "zero", "nnz": 2, "group": 8},
     {"k": 75, "n": 3, "m": 2, "bits": 4, "codebook": True, "scale_group": 0, "x_group": 64},
     {"k": 100, "n": 4, "m": 2, "nnz": 2, "group": 4},
     {"k": 100, "n": 4, "m": 2, "nnz": 1, "group": 16, "scale_group": 128, "x_group": 256, "header": "zero"},
@@ -50,14 +55,28 @@ def loops(job, operands):
     return sums
 
 
+@pytest.fixture(scope="module")
+def without_numba():
+    """The module as it is where numba is not installed."""
+    spec = importlib.util.spec_from_file_location("sparseloom.models.golden.without_numba", sparse_chain.__file__)
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "numba", None)
+        spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.parametrize("shape", JOBS, ids=str)
 @pytest.mark.parametrize("seed", range(4))
-def test_matmul_against_loops(shape, seed):
+def test_matmul_against_loops(shape, seed, without_numba):
     job = BUILD.job(**shape)
     operands = draw_operands(BUILD, job, np.random.default_rng(seed))
-    total = matmul(job, operands)
-    assert total.dtype == np.int64 and total.shape == (job.m, job.n)
-    assert {(m, n): int(total[m, n]) for m in range(job.m) for n in range(job.n)} == loops(job, operands)
+    want = loops(job, operands)
+    assert without_numba.numba is None and sparse_chain.numba is not None
+    for product in (matmul, without_numba.matmul):
+        total = product(job, operands)
+        assert total.dtype == np.int64 and total.shape == (job.m, job.n)
+        assert {(m, n): int(total[m, n]) for m in range(job.m) for n in range(job.n)} == want
 
 
 def test_random_jobs_against_loops():
