@@ -9,6 +9,7 @@ from sparseloom.models.formats.engines import Image, collect, pack
 from sparseloom.models.golden.engines import draw_operands, results
 from sparseloom.models.spec.engine import Status
 from sparseloom.models.spec.sparse_chain import SparseChain
+from sparseloom.models.spec.sparse_job import HEADERS
 from sparseloom.sim.pysim import PySimulator
 from sparseloom.sim.runner import SimulationError, Simulator, Work
 
@@ -172,3 +173,15 @@ def test_a_stream_that_is_short_is_waited_for(tiny):
     short = Image(streams={"w": image.streams["w"][:-1]}, buffers=image.buffers)
     with pytest.raises(SimulationError, match="the engine is stuck"):
         tiny.run([Work(job, short)])
+
+
+@pytest.mark.parametrize("values", [{"header": HEADERS.index("affine")}, {"index_bits": 1}], ids=str)
+def test_sparsity_that_means_nothing_is_illegal(tiny, values):
+    """Offsets of weights that are not there; one of a group of two. The next job is as if nothing had been."""
+    job = TINY.job(k=64, n=4, bits=2, nnz=2, group=4)
+    operands = draw_operands(TINY, job, np.random.default_rng(1))
+    image = pack(TINY, job, operands)
+    nothing = Image(streams={"w": image.streams["w"][:0]}, buffers=image.buffers)
+    refused, after = tiny.run([Work(job, nothing, values=values, beats={"y": 0}), Work(job, image)])
+    assert (refused.done["status"], after.done["status"]) == (Status.ILLEGAL, Status.OK)
+    assert (collect(TINY, job, after.outputs)["y"] == results(TINY, job, operands)["y"]).all()

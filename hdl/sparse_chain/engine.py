@@ -94,18 +94,20 @@ class SparseChain(Component):
                 & within(job.bits, build.max_bits) & within(job.x_words, build.max_words)
                 & ((job.k_steps << job.ratio) <= build.max_words * build.window // POSITIONS)
                 & (job.ratio <= build.max_ratio.bit_length() - 1) & (job.ratio <= job.segment + 2)
-                & ((job.ratio == 0) | (job.index_bits >= job.ratio)) & (job.index_bits <= 4) & (job.segment <= 2)
+                & ((job.ratio == 0) | (job.index_bits >= job.ratio)) & (job.index_bits <= 4) & (job.index_bits != 1)
+                & (job.segment <= 2)
                 & (job.shift <= build.max_shift) & self._legal_scales(job))
 
     def _legal_scales(self, job):
-        """Groups, blocks and segments nest; headers and codebooks come with the bits they are for."""
+        """Groups, blocks and segments nest; headers and codebooks come with the bits they are for, offsets with dense weights."""
         channel = job.scale_group == CHANNEL
         plain, zero = job.header == HEADERS.index("scale"), job.header >= HEADERS.index("zero")
         nested = ((channel | ((job.scale_group <= MAX_LOG_GROUP) & (job.segment <= job.scale_group)))
                   & (~job.blocks | ((job.block <= MAX_LOG_GROUP) & (job.segment <= job.block)
                                     & (channel | (job.scale_group <= job.block)))))
         book = (job.bits == CODEBOOK_BITS) & plain if self.build.codebook else Const(0)
-        return nested & (~job.codebook | book) & (~zero | (job.bits <= ZERO_BITS))
+        dense = (job.header != HEADERS.index("affine")) | (job.index_bits == 0)
+        return nested & dense & (~job.codebook | book) & (~zero | (job.bits <= ZERO_BITS))
 
     def _word(self):
         """The buffer's word as codes and scales."""

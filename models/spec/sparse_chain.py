@@ -208,7 +208,8 @@ class SparseChain(EngineSpec):
                   "x_words": self.max_words}
         fields = {field.name: field for field in self.job_record.fields}
         values = [{name: value} for name, most in shapes.items() for value in (0, most + 1, fields[name].high)]
-        values += [{"segment": 3}, {"ratio": _log2(self.max_ratio) + 1}, {"shift": self.max_shift + 1}, {"index_bits": 5}]
+        values += [{"segment": 3}, {"ratio": _log2(self.max_ratio) + 1}, {"shift": self.max_shift + 1}, {"index_bits": 5},
+                   {"index_bits": 1}, {"header": HEADERS.index("affine"), "index_bits": 2}]
         values += [{"scale_group": 0, "segment": 1}, {"scale_group": MAX_LOG_GROUP + 1}, {"blocks": 1, "block": 0, "segment": 1},
                    {"blocks": 1, "block": MAX_LOG_GROUP + 1}, {"blocks": 1, "block": 0, "scale_group": 1, "segment": 0}]
         values += [{"header": header, "bits": ZERO_BITS + 1} for header in (2, 3)]
