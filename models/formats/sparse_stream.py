@@ -15,6 +15,8 @@ entry 0 lowest. A span of blocks is preceded by a word that all lanes repeat: bl
 19:16, bit 20 set in the tile's last. Rows beyond n are 0.
 """
 
+from functools import cache
+
 import numpy as np
 
 from ..spec.sparse_cycles import CODEBOOK_WORDS, header_words
@@ -148,9 +150,8 @@ def _span_words(job, span, at, count, codes, mask, headers):
     part, kept = (_padded(array[:, span.start : span.start + columns], rows, columns) for array in (codes, mask))
     planes = []
     if span.ratio > 1:
-        groups = kept.reshape(rows, -1, job.group)
-        chosen = np.sort(np.argsort(~groups, axis=2, kind="stable")[:, :, : job.group // span.ratio], axis=2)
-        part = np.take_along_axis(part.reshape(groups.shape), chosen, axis=2).reshape(rows, -1)
+        chosen = _places(job.group, job.group // span.ratio)[_patterns(kept.reshape(rows, -1, job.group))]
+        part = np.take_along_axis(part.reshape(rows, -1, job.group), chosen, axis=2).reshape(rows, -1)
         planes = _planes(chosen.reshape(rows, -1).astype(np.uint8), job.index_bits)
     planes += _planes(part, job.bits)
     words = []
@@ -161,6 +162,24 @@ def _span_words(job, span, at, count, codes, mask, headers):
     for quad, number in enumerate(header_words(job, span, not at)):
         words += [each.pop(0) for _ in range(number)] + [plane[:, quad] for plane in planes]
     return words
+
+
+def _patterns(kept):
+    """What each group of columns keeps, bool [rows, groups, group], as an integer: column 0 in the lowest bit."""
+    packed = np.packbits(kept, axis=2, bitorder="little")
+    return packed[:, :, 0] if packed.shape[2] == 1 else packed.view("<u2")[:, :, 0]
+
+
+@cache
+def _pattern_bits(group):
+    """uint8 [2**group, group]: which columns each pattern keeps."""
+    return ((np.arange(1 << group)[:, None] >> np.arange(group)) & 1).astype(np.uint8)
+
+
+@cache
+def _places(group, nnz):
+    """intp [2**group, nnz]: for each pattern the columns sent, ascending: those kept, then the first of the others."""
+    return np.sort(np.argsort(1 - _pattern_bits(group), axis=1, kind="stable")[:, :nnz], axis=1)
 
 
 def _planes(values, bits):
@@ -227,16 +246,18 @@ def _read_span(job, span, first, words, codes, mask, headers):
         at += number + index + job.bits
     bits = np.unpackbits(np.stack(planes, axis=2), axis=3, bitorder="little").reshape(rows, index + job.bits, -1)
     bits = bits[:, :, : span.steps * POSITIONS]
-    value = (bits[:, index:] << np.arange(job.bits, dtype=np.uint8)[:, None]).sum(axis=1).astype(np.uint8)
-    column = np.arange(span.steps * POSITIONS)[None]
-    if index:
-        place = (bits[:, :index] << np.arange(index, dtype=np.uint8)[:, None]).sum(axis=1, dtype=np.int64)
-        column = column // (job.group // span.ratio) * job.group + place
-    column = np.broadcast_to(span.start + column, value.shape)
-    inside = column < job.k
-    row = np.broadcast_to(np.arange(rows)[:, None], value.shape)
-    codes[row[inside], column[inside]] = value[inside]
-    mask[row[inside], column[inside]] = True
+    value = _number(bits[:, index:])
+    columns = min(job.k - span.start, span.steps * POSITIONS * span.ratio)
+    part = slice(span.start, span.start + columns)
+    if not index:
+        codes[:, part], mask[:, part] = value[:, :columns], True
+    else:
+        width = span.steps * POSITIONS * span.ratio
+        place = _number(bits[:, :index]) + np.arange(span.steps * POSITIONS) // (job.group // span.ratio) * job.group
+        for array, values in ((codes, value), (mask, np.ones_like(value, bool))):
+            wide = np.zeros((rows, width), array.dtype)
+            np.put_along_axis(wide, place, values, axis=1)
+            array[:, part] = wide[:, :columns]
     if not found:
         return
     each = np.stack(found, axis=1)
@@ -245,6 +266,14 @@ def _read_span(job, span, first, words, codes, mask, headers):
     low = span.start // job.scale_group if job.scale_group else 0
     count = min(each.shape[1], headers.shape[1] - low)
     headers[:, low : low + count] = each[:, :count]
+
+
+def _number(planes):
+    """uint8 [rows, values] of planes [rows, bits, values], the lowest first."""
+    value = planes[:, 0].copy()
+    for bit in range(1, planes.shape[1]):
+        value |= planes[:, bit] << bit
+    return value
 
 
 _INT16 = (-(1 << 15), (1 << 15) - 1)
@@ -273,12 +302,15 @@ def _check(build, job, operands):
         for span in spans:
             columns = span.steps * POSITIONS * span.ratio
             part = mask[low:high, span.start : span.start + columns]
-            size = job.group if span.ratio > 1 else 1
-            kept = _padded(part, len(part), -(-part.shape[1] // size) * size).reshape(len(part), -1, size).sum(axis=2)
-            if kept.size and int(kept.max()) > size // span.ratio:
-                raise ValueError(f"mask must keep at most {size // span.ratio} of each {size}, got {int(kept.max())}")
-            places = np.minimum(size // span.ratio, part.shape[1] - np.arange(kept.shape[1]) * size)
-            missing |= bool((kept < places).any())
+            if span.ratio == 1:
+                missing |= not part.all()
+                continue
+            most = job.group // span.ratio
+            padded = _padded(part, len(part), -(-part.shape[1] // job.group) * job.group).reshape(len(part), -1, job.group)
+            kept = _pattern_bits(job.group).sum(axis=1)[_patterns(padded)]
+            if int(kept.max()) > most:
+                raise ValueError(f"mask must keep at most {most} of each {job.group}, got {int(kept.max())}")
+            missing |= bool((kept < np.minimum(most, part.shape[1] - np.arange(kept.shape[1]) * job.group)).any())
     if missing and job.header in ("zero", "levels") and int(operands["zero"].max()) >> job.bits:
         raise ValueError(f"zero must be below {1 << job.bits} where fewer weights are kept than there is place for, "
                          f"got {int(operands['zero'].max())}")
