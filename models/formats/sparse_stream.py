@@ -21,6 +21,17 @@ import numpy as np
 
 from ..spec.sparse_cycles import CODEBOOK_WORDS, header_words
 from ..spec.sparse_job import LANE_STEPS, MANTISSA_BITS, POSITIONS
+from .sparse_operands import (
+    centre,
+    check_array,
+    check_operands,
+    check_range,
+    columns_mask,
+    padded,
+    pattern_bits,
+    patterns,
+    stretches,
+)
 
 __all__ = ["centre", "columns_mask", "pack_activations", "pack_weights", "unpack_weights"]
 
@@ -29,36 +40,20 @@ RATIO_AT, LAST_AT = 16, 20
 QUAD = LANE_STEPS * POSITIONS
 
 
-def centre(job):
-    """The code of zero where no header says it."""
-    return 1 << (job.bits - 1)
-
-
-def columns_mask(build, job):
-    """bool [n, k]: columns of blocks that are there."""
-    if not job.block:
-        return np.ones((job.n, job.k), bool)
-    mask = np.zeros((build.tiles(job) * build.chains, job.block_count * job.block), bool)
-    for tile, chosen in enumerate(job.blocks):
-        for index, _ in chosen:
-            mask[tile * build.chains : (tile + 1) * build.chains, index * job.block : (index + 1) * job.block] = True
-    return mask[: job.n, : job.k]
-
-
 def pack_weights(build, job, operands):
     """uint8 [beats, beat_bytes] of ``codes`` uint8 [n, k], ``mask`` bool [n, k], ``scale`` int [n, groups] and, where the header
     has them, ``offset`` int and ``zero`` uint8 of the same shape; ``codebook`` int8 [16].
 
     ValueError for a value outside its field, a group that keeps more than it may, or a block that must not be kept.
     """
-    _check(build, job, operands)
+    check_operands(build, job, operands)
     rows = build.tiles(job) * build.chains
-    codes, mask = (_padded(operands[name], rows, job.k) for name in ("codes", "mask"))
+    codes, mask = (padded(operands[name], rows, job.k) for name in ("codes", "mask"))
     zero = np.repeat(_zeros(job, operands), job.scale_group or job.k, axis=1)[:, : job.k]
-    codes = np.where(mask, codes, _padded(zero, rows, job.k)).astype(np.uint8)
-    headers = _padded(_headers(job, operands), rows, job.scale_groups)
+    codes = np.where(mask, codes, padded(zero, rows, job.k)).astype(np.uint8)
+    headers = padded(_headers(job, operands), rows, job.scale_groups)
     parts = []
-    for low, high, spans in _stretches(build, job):
+    for low, high, spans in stretches(build, job):
         words = [word for at, span in enumerate(spans)
                  for word in _span_words(job, span, at, len(spans), codes[low:high], mask[low:high], headers[low:high])]
         tiles = np.stack(words, axis=1).reshape(-1, build.chains, len(words), WORD_BYTES)
@@ -79,7 +74,7 @@ def unpack_weights(build, job, beats):
     codes, mask = np.zeros((rows, job.k), np.uint8), np.zeros((rows, job.k), bool)
     headers = np.zeros((rows, job.scale_groups), np.uint32)
     at = start
-    for low, high, spans in _stretches(build, job):
+    for low, high, spans in stretches(build, job):
         count = sum(map(sum, (_counts(job, span, first) for first, span in _numbered(job, spans))))
         tiles = (high - low) // build.chains
         part = beats[at : at + count * tiles].reshape(tiles, count, build.chains, WORD_BYTES)
@@ -105,9 +100,9 @@ def pack_activations(build, job, x, x_scale):
     then of each token a scale for every 32 columns (one for a smaller window). What lies beyond m and k is 0.
     """
     x_scale = np.asarray(x_scale)
-    _check_array("x", x, "int8", (job.m, job.k))
-    _check_array("x_scale", x_scale, "integers", (job.m, job.x_groups))
-    _check_range("x_scale", x_scale, 0, (1 << MANTISSA_BITS) - 1)
+    check_array("x", x, "int8", (job.m, job.k))
+    check_array("x_scale", x_scale, "integers", (job.m, job.x_groups))
+    check_range("x_scale", x_scale, 0, (1 << MANTISSA_BITS) - 1)
     pairs, words, window = build.pairs(job), build.x_words(job), build.window
     tokens = pairs * build.tokens
     codes = np.zeros((tokens, words * window), np.int8)
@@ -119,19 +114,6 @@ def pack_activations(build, job, x, x_scale):
     shape = pairs, build.tokens, words, -1
     parts = [part.view(np.uint8).reshape(shape).transpose(0, 2, 1, 3).reshape(pairs * words, -1) for part in (codes, scales)]
     return np.concatenate(parts, axis=1)
-
-
-def _padded(array, rows, columns):
-    out = np.zeros((rows, columns), array.dtype)
-    out[: array.shape[0], : array.shape[1]] = array
-    return out
-
-
-def _stretches(build, job):
-    """(first row, past the last, spans) of what is alike: the whole matrix, or each tile of a job with blocks."""
-    if not job.block:
-        return [(0, build.tiles(job) * build.chains, job.spans(0))]
-    return [(tile * build.chains, (tile + 1) * build.chains, job.spans(tile)) for tile in range(build.tiles(job))]
 
 
 def _numbered(job, spans):
@@ -147,10 +129,10 @@ def _counts(job, span, first):
 def _span_words(job, span, at, count, codes, mask, headers):
     """The words of a span, each uint8 [rows, 4]."""
     rows, columns = len(codes), span.steps * POSITIONS * span.ratio
-    part, kept = (_padded(array[:, span.start : span.start + columns], rows, columns) for array in (codes, mask))
+    part, kept = (padded(array[:, span.start : span.start + columns], rows, columns) for array in (codes, mask))
     planes = []
     if span.ratio > 1:
-        chosen = _places(job.group, job.group // span.ratio)[_patterns(kept.reshape(rows, -1, job.group))]
+        chosen = _places(job.group, job.group // span.ratio)[patterns(kept.reshape(rows, -1, job.group))]
         part = np.take_along_axis(part.reshape(rows, -1, job.group), chosen, axis=2).reshape(rows, -1)
         planes = _planes(chosen.reshape(rows, -1).astype(np.uint8), job.index_bits)
     planes += _planes(part, job.bits)
@@ -164,29 +146,17 @@ def _span_words(job, span, at, count, codes, mask, headers):
     return words
 
 
-def _patterns(kept):
-    """What each group of columns keeps, bool [rows, groups, group], as an integer: column 0 in the lowest bit."""
-    packed = np.packbits(kept, axis=2, bitorder="little")
-    return packed[:, :, 0] if packed.shape[2] == 1 else packed.view("<u2")[:, :, 0]
-
-
-@cache
-def _pattern_bits(group):
-    """uint8 [2**group, group]: which columns each pattern keeps."""
-    return ((np.arange(1 << group)[:, None] >> np.arange(group)) & 1).astype(np.uint8)
-
-
 @cache
 def _places(group, nnz):
     """intp [2**group, nnz]: for each pattern the columns sent, ascending: those kept, then the first of the others."""
-    return np.sort(np.argsort(1 - _pattern_bits(group), axis=1, kind="stable")[:, :nnz], axis=1)
+    return np.sort(np.argsort(1 - pattern_bits(group), axis=1, kind="stable")[:, :nnz], axis=1)
 
 
 def _planes(values, bits):
     """A plane for each bit of ``values`` uint8 [rows, 8 * steps]: uint8 [rows, quads, 4]."""
     rows, count = values.shape
     quads = -(-count // QUAD)
-    values = _padded(values, rows, quads * QUAD).reshape(rows, quads, QUAD)
+    values = padded(values, rows, quads * QUAD).reshape(rows, quads, QUAD)
     return [np.packbits((values >> bit) & 1, axis=2, bitorder="little") for bit in range(bits)]
 
 
@@ -196,9 +166,9 @@ def _header_list(job, span, headers):
         part = headers if span.start == 0 or job.block else headers[:, :0]
     else:
         low, count = span.start // job.scale_group, -(-(span.steps * POSITIONS * span.ratio) // job.scale_group)
-        part = _padded(headers[:, low : low + count], len(headers), count)
+        part = padded(headers[:, low : low + count], len(headers), count)
     if job.header_groups == 2:
-        part = _padded(part, len(part), -(-part.shape[1] // 2) * 2)
+        part = padded(part, len(part), -(-part.shape[1] // 2) * 2)
         part = part[:, 0::2] | part[:, 1::2] << 16
     return [np.ascontiguousarray(part[:, [at]]).view(np.uint8) for at in range(part.shape[1])]
 
@@ -274,60 +244,3 @@ def _number(planes):
     for bit in range(1, planes.shape[1]):
         value |= planes[:, bit] << bit
     return value
-
-
-_INT16 = (-(1 << 15), (1 << 15) - 1)
-_PARTS = {"scale": ("scale",), "affine": ("scale", "offset"), "zero": ("scale", "zero"), "levels": ("scale", "zero")}
-
-
-def _check(build, job, operands):
-    """ValueError unless the operands are what the job says."""
-    for name, kind in (("codes", "uint8"), ("mask", "bool")):
-        _check_array(name, operands.get(name), kind, (job.n, job.k))
-    if int(operands["codes"].max()) >> job.bits:
-        raise ValueError(f"codes must be below {1 << job.bits}, got {int(operands['codes'].max())}")
-    limits = {"scale": (0, 255) if job.header == "levels" else _INT16, "offset": _INT16, "zero": (0, 1 << job.bits)}
-    for name in _PARTS[job.header]:
-        _check_array(name, operands.get(name), "uint8" if name == "zero" else "integers", (job.n, job.scale_groups))
-        _check_range(name, operands[name], *limits[name])
-    if job.codebook:
-        _check_array("codebook", operands.get("codebook"), "int8", (1 << job.bits,))
-    mask = operands["mask"]
-    if job.block and (mask & ~columns_mask(build, job)).any():
-        raise ValueError("mask must keep nothing in blocks that are not there")
-    if job.header == "affine" and not np.array_equal(mask, columns_mask(build, job)):
-        raise ValueError("mask must keep every column of the blocks that are there with header affine")
-    missing = False
-    for low, high, spans in _stretches(build, job):
-        for span in spans:
-            columns = span.steps * POSITIONS * span.ratio
-            part = mask[low:high, span.start : span.start + columns]
-            if span.ratio == 1:
-                missing |= not part.all()
-                continue
-            most = job.group // span.ratio
-            padded = _padded(part, len(part), -(-part.shape[1] // job.group) * job.group).reshape(len(part), -1, job.group)
-            kept = _pattern_bits(job.group).sum(axis=1)[_patterns(padded)]
-            if int(kept.max()) > most:
-                raise ValueError(f"mask must keep at most {most} of each {job.group}, got {int(kept.max())}")
-            missing |= bool((kept < np.minimum(most, part.shape[1] - np.arange(kept.shape[1]) * job.group)).any())
-    if missing and job.header in ("zero", "levels") and int(operands["zero"].max()) >> job.bits:
-        raise ValueError(f"zero must be below {1 << job.bits} where fewer weights are kept than there is place for, "
-                         f"got {int(operands['zero'].max())}")
-    if job.codebook and missing and 0 not in operands["codebook"]:
-        raise ValueError("codebook must have an entry 0 where fewer weights are kept than there is place for")
-
-
-def _check_array(name, array, kind, shape):
-    """ValueError unless it is an array of ``kind`` (a dtype's name, or ``integers``) and ``shape``."""
-    if array is None:
-        raise ValueError(f"{name} is missing")
-    array = np.asarray(array)
-    fits = np.issubdtype(array.dtype, np.integer) if kind == "integers" else array.dtype == kind
-    if not fits or array.shape != shape:
-        raise ValueError(f"{name} must be {kind} {list(shape)}, got {array.dtype} {list(array.shape)}")
-
-
-def _check_range(name, array, low, high):
-    if int(array.min()) < low or int(array.max()) > high:
-        raise ValueError(f"{name} must be {low}..{high}, got {int(array.min())}..{int(array.max())}")
