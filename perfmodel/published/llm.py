@@ -14,8 +14,8 @@ KINDS = ("board", "board re-run", "simulated")
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One figure: ``metric`` of ``system`` on ``device`` in ``unit``, what it ``covers``. ``confidence``: ``primary`` if read where
-    its authors wrote it, ``secondary`` if at second hand."""
+    """One figure: ``metric`` of ``system`` on ``device`` in ``unit``, what it ``covers``. ``confidence``: ``primary`` if read
+    where its authors wrote it, ``secondary`` if at second hand."""
 
     system: str
     device: str
