@@ -68,7 +68,8 @@ def per_multiplier(row):
     in_chains = row["lanes"]["dsp"]
     return {
         "family": row["family"], "chains": build.chains, "window": build.window, "tokens": build.tokens,
-        "max_bits": build.max_bits, "target": build.target, "dsp_chains": in_chains, "dsp_scalers": row["engine"]["dsp"] - in_chains,
+        "max_bits": build.max_bits, "target": build.target,
+        "dsp_chains": in_chains, "dsp_scalers": row["engine"]["dsp"] - in_chains,
         "products": multipliers * build.tokens / in_chains, **pieces,
         "rest": row["engine"]["lut"] / multipliers - sum(pieces.values()),
         **{name: row["engine"][name] / multipliers for name in ("lut", "ff", "lut_memory")},

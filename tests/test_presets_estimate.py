@@ -132,6 +132,16 @@ def test_one_matrix_on_a_preset(run):
     assert found["basis"]["cycles"] == "exact" and found["basis"]["microseconds"] == "assumed"
 
 
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_the_document_quotes_what_is_computed(root, preset):
+    decode, prefill = (linear_layers(preset, LLAMA2_7B, tokens) for tokens in (1, 128))
+    memory, engines, crowd = (1e3 * sum(row[name] for row in rows) for rows, name in (
+        (decode, "memory_seconds"), (decode, "engine_seconds"), (prefill, "seconds")))
+    text = (root / "docs" / "performance.md").read_text()
+    row = f"| `{preset.name}` | {memory:.2f} ms by memory, {engines:.2f} ms by the engines | {crowd:.0f} ms by the engines |"
+    assert row in text
+
+
 @pytest.mark.parametrize("words, line", [
     (["--preset", "flightllm"], "--preset: must be one of flightllm-u280, flightllm-vhk158, got 'flightllm'"),
     (["ternary_engine", "--preset", "flightllm-u280"], "ENGINE: must be sparse_chain with --preset flightllm-u280"),
