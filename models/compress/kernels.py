@@ -6,7 +6,7 @@ scale[r, g] * (low[r, g] + 0 .. span) with g = j // scale_group; span 0: no grid
 
 import numpy as np
 
-__all__ = ["COMPILED", "descend", "eliminate"]
+__all__ = ["COMPILED", "descend", "eliminate", "keep_largest"]
 
 try:
     import numba
@@ -40,6 +40,15 @@ def choose(w, spread, mask, start, nnz, group):
             if not mask[i] and saliency > best:
                 best, at = saliency, i
         mask[at] = True
+
+
+@compiled
+def keep_largest(w, mask, nnz, group):
+    """``mask`` [n, k] of the ``nnz`` largest magnitudes of each ``group`` columns of w; of equals the first."""
+    ones = np.ones(w.shape[1], np.float32)
+    for r in range(w.shape[0]):
+        for start in range(0, w.shape[1], group):
+            choose(w[r], ones, mask[r], start, nnz, group)
 
 
 @compiled

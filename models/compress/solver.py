@@ -92,11 +92,9 @@ def objective(w, hessian):
 
 def magnitude(w, nnz, group):
     """The bool mask [n, k] of the ``nnz`` largest magnitudes of each ``group`` consecutive columns; of equals the first."""
-    blocks = np.abs(w).reshape(len(w), -1, group)
-    kept = np.argsort(-blocks, axis=-1, kind="stable")[..., :nnz]
-    mask = np.zeros(blocks.shape, bool)
-    np.put_along_axis(mask, kept, True, axis=-1)
-    return mask.reshape(w.shape)
+    mask = np.empty(w.shape, bool)
+    kernels.keep_largest(np.ascontiguousarray(w, np.float32), mask, nnz, group)
+    return mask
 
 
 def solve(problem, scheme):
