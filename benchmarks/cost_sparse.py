@@ -55,8 +55,7 @@ def _top(design, part):
     """The name of a part's module: the writer of Verilog may have put a number behind it."""
     if part == "engine":
         return NAME
-    path = "lanes_group_0_0" if part == "group" else part
-    found, = re.findall(rf"^module ({NAME}_{path}(?:_\d+)?)\s*\(", design.verilog, re.MULTILINE)
+    found, = re.findall(rf"^module ({NAME}_{part}(?:_\d+)?)\s*\(", design.verilog, re.MULTILINE)
     return found
 
 

@@ -19,8 +19,8 @@ TABLE = Path(__file__).with_name("sparse_chain.json")
 Rows that are ``held_out`` judge the formula and take no part in it."""
 PIECES = ("lanes", "store", "scale", "results")
 """The parts of an engine, each synthesised by itself; what the engine has beyond them is order and control."""
-PARTS = ("engine", *PIECES, "group")
-"""``engine``: everything between its ports; ``group``: the multipliers of one chain, which are in ``lanes``."""
+PARTS = ("engine", *PIECES)
+"""``engine``: everything between its ports."""
 
 _COUNTS = ("lut", "lut_memory", "lut_route", "ff")
 _PACKED = "dsp48e2"
@@ -55,11 +55,11 @@ def cost(build, family="xcup"):
 
 def estimate(build, family="xcup"):
     """The formula alone: LUTs and flip-flops linear in chains, tokens and bits of memory (``_TERMS``), part by part, with
-    coefficients fitted to the measured rows by least relative error; the multipliers of a chain as measured; DSP slices counted.
-    :func:`held_out_error` says how far off it is on builds that it has not seen.
+    coefficients fitted to the measured rows by least relative error; DSP slices are counted. :func:`held_out_error` says how far
+    off it is on builds that it has not seen.
 
-    Raises UnknownCost for another kind of build, a family without rows, more or fewer chains than were measured, and every other
-    parameter at a value that was not.
+    Raises UnknownCost for another kind of build, a family without rows, more or fewer chains than were measured, every other
+    parameter at a value that was not, and a target that was not measured with as many tokens.
     """
     _check(build, family)
     rows = [row["spec"] for row in measured(family)]
@@ -72,9 +72,10 @@ def estimate(build, family="xcup"):
         if getattr(build, name) not in values:
             raise UnknownCost(f"no cost is known for {name} = {getattr(build, name)!r}: on {family} was measured "
                               f"{', '.join(map(str, sorted(values)))}")
-    group = _group(build, family)
-    counts = {name: build.chains * group[name] + sum(
-        float(np.dot(terms(build), _fit(family, piece, name))) for piece, terms in _TERMS.items()) for name in _COUNTS}
+    if (build.target, build.tokens) not in {(spec.target, spec.tokens) for spec in rows}:
+        raise UnknownCost(f"no cost is known for target = {build.target!r} with tokens = {build.tokens} on {family}")
+    counts = {name: sum(float(np.dot(terms(build), _fit(family, piece, name))) for piece, terms in _TERMS.items())
+              for name in _COUNTS}
     whole = {name: max(0, round(count)) for name, count in counts.items()}
     return Resources(**whole, dsp=sum(dsp(build, family)), bram=0, uram=0, basis="model")
 
@@ -100,14 +101,6 @@ def _check(build, family):
         raise UnknownCost(f"no cost is known for family {family!r}")
 
 
-def _group(build, family):
-    """The counts of one chain's multipliers, from a row that has the same."""
-    for row in measured(family):
-        if (row["spec"].target, row["spec"].tokens) == (build.target, build.tokens):
-            return row["group"]
-    raise UnknownCost(f"no cost is known for target = {build.target!r} with tokens = {build.tokens} on {family}")
-
-
 @cache
 def _fit(family, piece, name):
     """Coefficients of ``_TERMS[piece]``."""
@@ -119,9 +112,7 @@ def _fit(family, piece, name):
 
 
 def _count(row, piece, name):
-    """What a part of the formula has to give: lanes without multipliers; what the engine has beyond its parts."""
-    if piece == "lanes":
-        return row["lanes"][name] - row["spec"].chains * row["group"][name]
+    """What a part of the formula has to give; ``rest``: what the engine has beyond its parts."""
     if piece == "rest":
         return row["engine"][name] - sum(row[other][name] for other in PIECES)
     return row[piece][name]
@@ -132,8 +123,9 @@ def _sparse(build):
 
 
 def _lanes_terms(build):
-    # A decoder and a multiplexer a multiplier; the columns, in registers for all chains.
-    return [build.chains, _sparse(build) * build.chains * build.tokens, _sparse(build) * build.tokens, build.tokens, 1]
+    # A decoder, a multiplexer, maybe sums in LUTs for each multiplier; the columns, in registers for all chains.
+    return [build.chains, _sparse(build) * build.chains * build.tokens, (build.target != _PACKED) * build.chains * build.tokens,
+            _sparse(build) * build.tokens, build.tokens, 1]
 
 
 def _store_terms(build):
