@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -50,6 +51,15 @@ class BlockStore:
             return {name: restored(stored[name], note) for name, note in json.loads(metadata["notes"]).items()}
         except (SafetensorError, OSError, InputError, KeyError, ValueError):
             return None
+
+    def clear(self):
+        """Remove the finished blocks, of all keys."""
+        if self.folder is None or not self.folder.is_dir():
+            return
+        for path in self.folder.glob("block-*.safetensors"):
+            path.unlink()
+        with suppress(OSError):  # something else lies there
+            self.folder.rmdir()
 
 
 def restored(stored, note):
