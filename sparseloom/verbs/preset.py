@@ -111,6 +111,6 @@ def _report(preset, result):
         theirs.add_row(what, f"{row['value']:,.9g}", row["unit"], row["kind"], row["covers"])
     title = f"{result['workload']['name']} on {preset.name}: {preset.engines} engines of {preset.chains.value} chains"
     return Group(
-        Text(title, style="bold"), Text(f"An estimate: {result['covers']}."),
+        Text(title, style="bold"), Text(f"An estimate: {result['covers']}. Tokens a second are a bound."),
         Text(f"Assumed in it: {', '.join(result['assumed'])} (sparseloom list -v)."), "", ours, "",
         Text("What others published is of another kind: other gates, and whole steps.", style="bold"), theirs)
