@@ -8,7 +8,8 @@ quality   gpl-3-2048 on the golden model against the float model with the same w
 decode    one token after a prompt, every product of it on simulated gates
 prefill   64 tokens, every product on simulated gates, the head for the last of them alone
 table     tokens a second on a KV260: published, by the memory's peak, by the engine's closed form at the same clock
-formats   gpl-3-512 on the golden model, activation scales by group and by token; --store keeps the rows for the figure
+formats   gpl-3-512 on the golden model: activation scales by group and by token, weights rounded to other widths without any
+          calibration; --store keeps the rows for the figure (docs/figures/smollm2.json)
 
 On gates every int32 is compared with the golden model and the cycles with the closed form. Downloads the model once, 93 MB.
 """
@@ -28,11 +29,14 @@ from sparseloom.host.compiler import compile_graph, outline
 from sparseloom.host.golden import GoldenDevice
 from sparseloom.host.runtime import Runtime
 from sparseloom.host.tally import tally
+from sparseloom.models.compress.grid import Grid
+from sparseloom.models.compress.scheme import Scheme
+from sparseloom.models.graph import Graph, Layer
 from sparseloom.models.importers import load
 from sparseloom.models.spec.boards import BOARDS
 from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.zoo.evaluate import evaluate
-from sparseloom.models.zoo.llama import KVCache, LlamaLM
+from sparseloom.models.zoo.llama import HEAD, KVCache, LlamaLM
 from sparseloom.models.zoo.passages import PASSAGES
 from sparseloom.models.zoo.smollm2 import chat, fetch
 from sparseloom.perfmodel.published.llm import published
@@ -45,7 +49,14 @@ LIMITS = {"perplexity_ratio": 1.02, "top1": 0.95, "stream_fraction": 0.97, "comp
 PROMPT = "What does a compiler do?"
 PREFILL = 64
 CHAINS = (16, 8, 4)
-ACTIVATIONS = {"int8, scales by group of 32": 32, "int8, a scale a token": 0}
+SHIPPED = "Q4_1 as shipped"
+GROUPS, TOKEN = ("int8, a scale for 32", 32), ("int8, a scale a token", 0)
+FORMATS = (  # weights of the blocks; activations; how the weights are rounded
+    (SHIPPED, GROUPS, None),
+    (SHIPPED, TOKEN, None),
+    ("8 bits, rounded", GROUPS, Scheme(nnz=4, group=4, bits=8)),
+    ("3 bits, rounded", GROUPS, Scheme(nnz=4, group=4, bits=3, zeros=True)),
+)
 MARGINS = 5  # of the flips, the largest, in text
 
 
@@ -53,13 +64,34 @@ class Bench:
     """The model, its graph and its plan, each made when it is first needed."""
 
     def __init__(self, path):
-        self.graph, self.language, self._plans = load(path), LlamaLM.load(path), {}
+        self.graph, self.language, self._plan = load(path), LlamaLM.load(path), None
 
-    def plan(self, x_group=None):
-        if x_group not in self._plans:
-            with progress("layers packed", len(self.language.products)) as step:
-                self._plans[x_group] = compile_graph(self.graph, BUILD, x_group=x_group, progress=step)
-        return self._plans[x_group]
+    @property
+    def plan(self):
+        """Of the model as shipped, in the engine's own activation format."""
+        self._plan = self._plan or self.planned(self.graph)
+        return self._plan
+
+    def planned(self, graph, x_group=None):
+        with progress("layers packed", len(self.language.products)) as step:
+            return compile_graph(graph, BUILD, x_group=x_group, progress=step)
+
+    def rounded(self, scheme):
+        """The graph with the blocks' matrices, in floats as the file has them, rounded to the nearest values of a scheme."""
+        layers = []
+        with progress(f"matrices rounded to {scheme}", len(self.language.products)) as step:
+            for name in self.language.products:
+                weight = self.graph[name].weight
+                if name != HEAD:
+                    w = self.language.weights[name]
+                    mask = np.ones(w.shape, bool)
+                    grid = Grid.fit(w, mask, np.ones(w.shape[1], np.float32), scheme)
+                    weight = grid.store(grid.round(w), mask, scheme)
+                nbytes = self.graph[name].nbytes if name == HEAD else weight.nbytes
+                layers.append(Layer(name=name, op="linear", shape=(weight.n, weight.k), format=str(scheme), nbytes=nbytes,
+                                    weight=weight))
+                step()
+        return Graph(name=f"SmolLM2 {scheme}", layers=layers)
 
     def shown(self, label, linear, passes=1):
         """The hook ``linear`` as a context, which tells on stderr how far ``passes`` passes through the model are."""
@@ -84,10 +116,10 @@ class _Shown:
         return self._bar.__exit__(*error)
 
 
-def scored(bench, passage, x_group=None):
-    """A dict of the scores of the golden model on a passage, against the float model's."""
+def scored(bench, passage, plan):
+    """A dict of the scores of a plan on the golden model on a passage, against the float model's."""
     windows = PASSAGES[passage].windows(bench.language.encode)
-    runtime = Runtime(GoldenDevice(BUILD), bench.plan(x_group))
+    runtime = Runtime(GoldenDevice(BUILD), plan)
     began = time.monotonic()
     with bench.shown(f"{passage}, products", runtime.linear, len(windows)) as linear:
         score = evaluate(lambda ids: bench.language.forward(ids, linear), windows, bench.language.forward)
@@ -99,7 +131,7 @@ def scored(bench, passage, x_group=None):
 
 
 def quality(bench):
-    found = scored(bench, "gpl-3-2048")
+    found = scored(bench, "gpl-3-2048", bench.plan)
     passed = found["perplexity_ratio"] <= LIMITS["perplexity_ratio"] and found["top1"] >= LIMITS["top1"]
     margins = sorted((flip["margin"] for flip in found["flips"]), reverse=True)
     text = (f"{found['passage']}: perplexity {found['perplexity']:.3f}, float {found['float_perplexity']:.3f} "
@@ -111,7 +143,7 @@ def quality(bench):
 
 def on_gates(bench, label, ids, cache, fraction):
     """One pass of ``ids`` after ``cache`` with every product on gates; ``fraction``: the useful one that has a limit."""
-    plan, context = bench.plan(), cache.length
+    plan, context = bench.plan, cache.length
     with SimDevice(BUILD, opt="fast") as device:
         checked = Checked(Runtime(device, plan), {layer.name: layer.weight for layer in bench.graph.on("engine")})
         began = time.monotonic()
@@ -135,7 +167,7 @@ def on_gates(bench, label, ids, cache, fraction):
 
 def decode(bench):
     cache = KVCache(bench.language.config)
-    runtime = Runtime(GoldenDevice(BUILD), bench.plan())
+    runtime = Runtime(GoldenDevice(BUILD), bench.plan)
     with bench.shown("prompt, products on golden", runtime.linear) as linear:
         logits = bench.language.step(bench.language.encode(chat(PROMPT)), cache, linear, last=True)[0]
     return on_gates(bench, "decode", [int(logits.argmax())], cache, "stream_fraction")
@@ -168,19 +200,23 @@ def table(bench):
     return {"board": board.name, "rows": rows, "passed": True}, "\n".join([title, *lines])
 
 
+def row_of(bench, weights, activations, scheme):
+    """A row for the figure: quality, bytes of all weights, cycles of a decode token."""
+    words, x_group = activations
+    plan = bench.planned(bench.rounded(scheme) if scheme else bench.graph, x_group)
+    score = scored(bench, "gpl-3-512", plan)
+    return {"weights": weights, "activations": words,
+            **{name: score[name] for name in ("passage", "perplexity", "float_perplexity", "top1", "kl")},
+            "bytes": sum(plan.nbytes(name, 1)["w"] for name in plan.layers),
+            "cycles": sum(plan.cycles(name, 1) for name in plan.layers), "chains": BUILD.chains,
+            "basis": {**dict.fromkeys(("perplexity", "float_perplexity", "top1", "kl"), "measured"), "bytes": "exact",
+                      "cycles": "exact"}}
+
+
 def formats(bench):
-    """Rows for the figure: quality, bytes of all weights, cycles of a decode token."""
-    rows = []
-    for words, x_group in ACTIVATIONS.items():
-        score, plan = scored(bench, "gpl-3-512", x_group), bench.plan(x_group)
-        rows.append({"weights": "Q4_1, head Q8_0, as shipped", "activations": words,
-                     **{name: score[name] for name in ("passage", "perplexity", "float_perplexity", "top1", "kl")},
-                     "bytes": sum(plan.nbytes(name, 1)["w"] for name in plan.layers),
-                     "cycles": sum(plan.cycles(name, 1) for name in plan.layers), "chains": BUILD.chains,
-                     "basis": {"perplexity": "measured", "top1": "measured", "kl": "measured", "bytes": "exact",
-                               "cycles": "exact"}})
-    text = [f"{row['weights']}; {row['activations']:28} perplexity {row['perplexity']:.2f}, top-1 {100 * row['top1']:.1f} % "
-            f"(measured), {row['bytes'] / 1e6:.1f} MB, {row['cycles']:,} cycles (exact)" for row in rows]
+    rows = [row_of(bench, *form) for form in FORMATS]
+    text = [f"{row['weights']:16} {row['activations']:22} perplexity {row['perplexity']:8.2f}, top-1 {100 * row['top1']:.1f} % "
+            f"(measured); {row['bytes'] / 1e6:.1f} MB, {row['cycles']:,} cycles (exact)" for row in rows]
     return {"rows": rows, "passed": True}, "\n".join(text)
 
 

@@ -54,7 +54,8 @@ def test_the_tour_prints_what_it_stores(root, run):
             assert text == new_text, f"{after.source}\n(./dev notebook stores what it prints now)"
             compared += bool(text)
     everything = "".join(printed(cell)[0] for cell in code_cells(fresh))
-    assert compared >= 5 and "512 results equal: True; cycles equal: True" in everything
+    assert compared >= 7 and "512 results equal: True; cycles equal: True" in everything
+    assert everything.count(" 0 wrong; ") == 6 and "2.00 times dense" in everything
 
 
 @pytest.mark.rtl
