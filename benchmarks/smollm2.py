@@ -233,8 +233,9 @@ def main():
     parts = args.parts or [name for name in PARTS if name != "formats"]
     if unknown := [name for name in parts if name not in PARTS]:
         parser.error(f"PART must be one of {', '.join(PARTS)}, got {unknown[0]!r}")
-    bench, found = Bench(fetch(args.model)), {}
+    found = {}
     try:
+        bench = Bench(fetch(args.model))
         for name in parts:
             found[name], text = PARTS[name](bench)
             if not args.json:

@@ -43,8 +43,8 @@ def draw_quality(colours):
             side = sides[round(x, 1)] = -sides.get(round(x, 1), 1)  # rows of one size: their numbers left and right in turn
             axes.plot(x, y, "o" if y < WORST else "^", color=_colour(row, colours), ms=5.5)
             text = f"{number}" if y < WORST else f"{number}: {row['perplexity']:,.0f}"
-            axes.annotate(text, (x, y), (8 * side, 0), textcoords="offset points", ha="center", va="center", fontsize=8,
-                          fontweight="bold", color=_colour(row, colours))
+            axes.annotate(text, (x, y), (5 * side, 0), textcoords="offset points", ha="left" if side > 0 else "right",
+                          va="center", fontsize=8, fontweight="bold", color=_colour(row, colours))
         axes.set(xlabel=label, xlim=(0, 1.12 * max(values)), yscale="log", ylim=(0.93 * min(base, *shown), 1.12 * max(shown)))
         axes.yaxis.set_major_formatter(ScalarFormatter())
         axes.yaxis.set_minor_formatter(NullFormatter())
