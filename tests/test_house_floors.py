@@ -22,7 +22,7 @@ FLOORS = {
 THIRD_PARTY = {
     "models": {"numpy"},
     "models.golden": {"numpy", "numba"},
-    "models.compress": {"numpy", "numba", "safetensors"},
+    "models.compress": {"numpy", "numba", "safetensors", "torch"},
     "models.importers": {"numpy", "safetensors", "gguf"},
     "models.zoo": {"numpy", "safetensors", "tokenizers", "torch"},
     "hdl": {"amaranth"},
