@@ -39,9 +39,11 @@ def simulate(
     from sparseloom.models.golden.engines import draw_operands, results
     from sparseloom.sim.build import TRACES, design_of
     from sparseloom.sim.runner import Simulator, Work
+    from sparseloom.sim.tools import compiler
 
     build, job = job_of(engine, settings, shape)
     check_output(waves, "--waves", TRACES)
+    compiler()  # missing, it is an error before anything begins
     operands = draw_operands(build, job, np.random.default_rng(seed))
     with progress("gates to Verilog, Verilog to a simulation", 2) as step:
         design_of(build)
