@@ -28,7 +28,7 @@ import sparseloom.models, sparseloom.perfmodel, sparseloom.host, sparseloom.verb
 names = ["sparseloom.cli", "sparseloom.sim.tools"]
 for room in (sparseloom.models, sparseloom.perfmodel, sparseloom.host, sparseloom.verbs):
     names += [info.name for info in pkgutil.walk_packages(room.__path__, room.__name__ + ".")]
-training = {"sparseloom.models.zoo.network", "sparseloom.models.zoo.train"}
+training = {"sparseloom.models.zoo.network", "sparseloom.models.zoo.train", "sparseloom.models.compress.distil"}
 for name in names:
     if name not in training:
         importlib.import_module(name)
