@@ -3,7 +3,7 @@
 python benchmarks/compress.py [ROW]... [--json] [--model FILE] [--windows W] [--folder FOLDER] [--store FILE]
 
 A ROW is NNZ:GROUP/BITS, 16 bits being float kept weights; default: 4:8 and 8:16, each with 16 and 4 bits. Before the rows of a
-sparsity stands the same by magnitude, without calibration. About 11 minutes a row on two free cores. --folder keeps finished
+sparsity stands the same by magnitude, without calibration. About 12 minutes a row on two free cores. --folder keeps finished
 blocks and containers, from which the next run goes on; --store keeps rows for the figure (docs/figures/compress.json), for
 which quantised rows run once more on the sparse chain's golden model, with int8 activations.
 
@@ -132,7 +132,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", default=ROWS, help=f"NNZ:GROUP/BITS (default {' '.join(ROWS)})")
     parser.add_argument("--model", help="the wheel or GGUF file of SmolLM2, instead of a download")
-    parser.add_argument("--windows", type=int, default=32, help="calibration windows of 512 tokens (default 32)")
+    parser.add_argument("--windows", type=int, default=48, help="calibration windows of 512 tokens (default 48)")
     parser.add_argument("--folder", type=Path, help="where finished blocks and containers are kept")
     parser.add_argument("--store", type=Path, metavar="FILE", help="keep the quantised rows, on the golden engine, in this file")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")

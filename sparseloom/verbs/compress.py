@@ -39,7 +39,7 @@ def compress(
     zeros: ZerosOption = False,
     budget: BudgetOption = None,
     calibration: CalibrationOption = [],  # noqa: B006 -- typer copies it
-    windows: WindowsOption = 32,
+    windows: WindowsOption = 48,
     passage: PassageOption = "gpl-3-512",
     seed: SeedOption = 0,
     json: JsonOption = False,
