@@ -11,6 +11,9 @@ from .plan import Plan
 
 __all__ = ["Call", "Runtime"]
 
+MOST_SCALE = (1 << 16) - 1
+"""Of an activation scale that devices multiply by."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -47,6 +50,8 @@ class Runtime:
         if groups and np.shape(scale) != (len(codes), groups) or not groups and scale is not None:
             wanted = f"[{len(codes)}, {groups}]" if groups else "absent"
             raise ValueError(f"scale of {name} must be {wanted}, got {None if scale is None else list(np.shape(scale))}")
+        if groups and not (0 <= np.min(scale) and np.max(scale) <= MOST_SCALE):
+            raise ValueError(f"scale of {name} must be 0..{MOST_SCALE}, got {np.min(scale)}..{np.max(scale)}")
         y = np.zeros((len(codes), layer.n), np.int32)
         total = Receipt(self.device.basis)
         for tokens, steps in self.plan.rounds(name, len(codes)):
@@ -58,11 +63,14 @@ class Runtime:
         self.calls.append(Call(name, len(codes), total))
         return y
 
-    def linear(self, name, x):
-        """A layer on float32 ``x`` [m, k]: quantised as its family has it, multiplied on the device, float32 [m, n]."""
-        layer = self.plan.layers[name]
+    def linear(self, name, x, matmul=None):
+        """A layer on float32 ``x`` [m, k]: quantised as its family has it, multiplied on the device, float32 [m, n].
+
+        ``matmul`` stands for :meth:`matmul` if somebody wants to see the integers.
+        """
+        layer, product = self.plan.layers[name], matmul or self.matmul
         return family_of(self.plan.build).linear(layer, self.plan.vectors(name), np.asarray(x, np.float32),
-                                                 lambda codes, scale: self.matmul(name, codes, scale))
+                                                 lambda codes, scale: product(name, codes, scale))
 
     def scale(self, name):
         """A layer's weight scale: its output is ``matmul(name, codes) * scale`` over the scale of the codes."""

@@ -143,7 +143,8 @@ def test_rows_too_long_and_scales_that_lack(plan):
     assert (placed.where, placed.reason) == ("unsupported", "rows of more than 192 inputs do not fit this build")
     runtime = sparseloom.Runtime(sparseloom.device("golden", BUILD), plan)
     codes = np.zeros((2, 96), np.int8)
-    for scale, words in ((None, "got None"), (np.ones((2, 4), np.int32), r"must be \[2, 3\], got \[2, 4\]")):
+    for scale, words in ((None, "got None"), (np.ones((2, 4), np.int32), r"must be \[2, 3\], got \[2, 4\]"),
+                         (np.full((2, 3), 1 << 16), "must be 0..65535, got 65536..65536"), (np.full((2, 3), -1), "got -1..-1")):
         with pytest.raises(ValueError, match=words):
             runtime.matmul("q4_0", codes, scale)
 

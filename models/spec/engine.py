@@ -4,7 +4,7 @@ A family adds a frozen dataclass derived from :class:`EngineSpec` (build paramet
 :class:`Job` (shapes and flags: they make work). Everything that drives, wraps, models or checks an engine reads these two.
 """
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from enum import IntEnum
 from typing import ClassVar
 
@@ -72,6 +72,18 @@ class Job:
     tag: int = 0
     first: bool = True
     last: bool = True
+
+    @classmethod
+    def of(cls, shape):
+        """The job of a dict of fields, values unchecked; ValueError for an unknown or a missing one."""
+        known = {field.name: field for field in fields(cls)}
+        for name in shape:
+            if name not in known:
+                raise ValueError(f"unknown job field {name!r}; fields are {', '.join(sorted(known))}")
+        for name, field in known.items():
+            if field.default is MISSING and name not in shape:
+                raise ValueError(f"job field {name} is missing")
+        return cls(**shape)
 
 
 class EngineSpec:

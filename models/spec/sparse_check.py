@@ -1,6 +1,6 @@
 """What makes a job of the sparse chain engine legal."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 from .errors import check_choice, check_int
 from .sparse_job import CODEBOOK_BITS, GROUPS, HEADERS, MAX_LOG_GROUP, POSITIONS, SEGMENT, ZERO_BITS, SparseJob
@@ -12,14 +12,7 @@ MAX_SCALE_GROUP = SEGMENT << MAX_LOG_GROUP
 
 def check_job(build, shape):
     """The legal job of ``shape`` on ``build``; TypeError or ValueError names field, rule and value."""
-    names = {field.name for field in fields(SparseJob)}
-    for name in shape:
-        if name not in names:
-            raise ValueError(f"unknown job field {name!r}; fields are {', '.join(sorted(names))}")
-    for name in ("k", "n"):
-        if name not in shape:
-            raise ValueError(f"job field {name} is missing")
-    job = _checked(build, SparseJob(**shape))
+    job = _checked(build, SparseJob.of(shape))
     if not job.block:
         if job.blocks is not None:
             raise ValueError("blocks must be absent without block")

@@ -1,6 +1,6 @@
 """The ternary engine: int4..int8 activations times ternary weights, exact sums. Build, job, ports and closed forms."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -169,14 +169,7 @@ class TernaryEngine(EngineSpec):
 
     # Jobs -------------------------------------------------------------------------------------------------------------
     def job(self, **shape):
-        names = {field.name for field in fields(TernaryJob)}
-        for name in shape:
-            if name not in names:
-                raise ValueError(f"unknown job field {name!r}; fields are {', '.join(sorted(names))}")
-        for name in ("k", "n"):
-            if name not in shape:
-                raise ValueError(f"job field {name} is missing")
-        job = TernaryJob(**shape)
+        job = TernaryJob.of(shape)
         check_int("k", job.k, 1, self.max_k)
         check_int("n", job.n, 1, self.max_n)
         check_int("m", job.m, 1, self.max_m)
