@@ -24,8 +24,8 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Choice:
-    """A pair of kernels, and how many kernels of both kinds were evaluated to find it. ``cycles``: the slower one's, the time from
-    one image to the next."""
+    """A pair of kernels, and how many kernels of both kinds were evaluated to find it. ``cycles``: the slower one's, the time
+    from one image to the next."""
 
     attention: Kernel
     linear: Kernel

@@ -9,7 +9,7 @@ __all__ = ["M3VIT_TINY", "SHAPES", "VIT_T", "VitShape"]
 class VitShape:
     """A pre-norm vision transformer. A class token stands before ``patches`` patches of ``patch_inputs`` values; ``depth`` blocks
     of ``width`` features and ``heads`` heads; blocks are dense with ``hidden`` features, every second one (the odd ones) has
-    ``experts`` experts of ``expert_hidden`` instead, if there are any, and each token takes ``top_k`` of them; ``classes`` come out.
+    ``experts`` experts of ``expert_hidden`` instead, if there are any; each token takes ``top_k`` of them. ``classes`` come out.
 
     ``gates``: tasks that each have a gate of their own. An image runs through one.
     """
