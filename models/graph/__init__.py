@@ -2,6 +2,7 @@
 
 from .graph import OPS, Graph, Layer
 from .grouped import GroupedForm, GroupedWeight
+from .nodes import Node, Nodes, Value
 from .weights import StoredWeight, TernaryWeight
 
-__all__ = ["OPS", "Graph", "GroupedForm", "GroupedWeight", "Layer", "StoredWeight", "TernaryWeight"]
+__all__ = ["OPS", "Graph", "GroupedForm", "GroupedWeight", "Layer", "Node", "Nodes", "StoredWeight", "TernaryWeight", "Value"]

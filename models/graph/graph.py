@@ -8,20 +8,21 @@ from typing import Any
 
 from ..spec.errors import check_choice, check_int
 from .grouped import GroupedWeight
+from .nodes import Nodes
 from .weights import StoredWeight, TernaryWeight
 
 __all__ = ["OPS", "Graph", "Layer"]
 
-OPS = ("linear", "embedding", "vector", "other")
+OPS = ("linear", "embedding", "vector", "convolution", "other")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Layer:
     """One stored tensor of a model and what is done with it.
 
-    ``op``: ``linear`` (y[n] = W[n, k] x[k]), ``embedding`` (rows looked up), ``vector`` (element-wise: norm gains, biases) or
-    ``other``. ``shape`` as NumPy has it, ``[n, k]`` for a linear layer; ``format`` and ``nbytes`` as stored. ``weight`` is there
-    only if an engine can take the layer; otherwise ``reason`` says why not, in words for the user.
+    ``op``: ``linear`` (y[n] = W[n, k] x[k]), ``embedding`` (rows looked up), ``vector`` (element-wise: norm gains, biases),
+    ``convolution`` or ``other``. ``shape`` as NumPy has it, ``[n, k]`` for a linear layer; ``format`` and ``nbytes`` as stored.
+    ``weight`` is there only if an engine can take the layer; otherwise ``reason`` says why not, in words for the user.
     """
 
     name: str
@@ -70,7 +71,8 @@ class Layer:
 class Graph:
     """A model: ``layers`` in the order of its file, names unique; read from ``source``, with the ``metadata`` stored there.
 
-    ``notes``: what the reader found odd and read nevertheless, a line each for the user.
+    ``notes``: what the reader found odd and read nevertheless, a line each for the user. ``nodes``: the operators, where the file
+    has them.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Graph:
     source: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    nodes: Nodes | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers))
