@@ -76,7 +76,7 @@ def test_where_layers_run():
 @pytest.mark.parametrize(
     "changes, kind, text",
     [
-        ({"op": "conv"}, ValueError, "op must be one of linear, embedding, vector, other, got 'conv'"),
+        ({"op": "conv"}, ValueError, "op must be one of linear, embedding, vector, convolution, other, got 'conv'"),
         (
             {"shape": (3, 2)},
             ValueError,
