@@ -7,17 +7,17 @@ __all__ = ["BOARDS", "Board", "Figure"]
 
 @dataclass(frozen=True)
 class Figure:
-    """A number with its ``basis`` (``published``, ``assumed`` or ``ours``) and where it comes from."""
+    """A number, or a word, with its ``basis`` (``published``, ``assumed`` or ``ours``) and where it comes from."""
 
-    value: float
+    value: float | str
     basis: str
     source: str
 
     def __post_init__(self):
         if self.basis not in ("published", "assumed", "ours"):
             raise ValueError(f"basis must be published, assumed or ours, got {self.basis!r}")
-        if not self.value > 0:
-            raise ValueError(f"value must be positive, got {self.value}")
+        if not (self.value if isinstance(self.value, str) else self.value > 0):
+            raise ValueError(f"value must be positive or a word, got {self.value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,4 +41,7 @@ BOARDS = {board.name: board for board in (
     Board(name="u280", part="xcu280-fsvh2892-2L-e",
           bandwidth=Figure(460e9, "published", "HBM2, Alveo U280 data sheet; the peak, not what a design sustains"),
           clock=Figure(300e6, "assumed", "not from a place and route of ours")),
+    Board(name="zcu102", part="xczu9eg-ffvb1156-2-e",
+          bandwidth=Figure(19.2e9, "assumed", "64-bit DDR4-2400 of the processor side; the peak, not what a design sustains"),
+          clock=Figure(300e6, "assumed", "what Edge-MoE and UbiMoE reach on this part; not from a place and route of ours")),
 )}

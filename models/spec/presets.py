@@ -6,6 +6,7 @@ from math import ceil
 from .boards import Figure
 from .sparse_chain import SparseChain
 from .sparse_job import POSITIONS
+from .vit_presets import VIT_PRESETS
 
 __all__ = ["PRESETS", "Preset"]
 
@@ -111,4 +112,4 @@ PRESETS = {preset.name: preset for preset in (
         sparse_density=Figure(0.7, "published", "sparse ratio of 64 matrices of 4096 x 4096 (q, k), the profile's LLaMA2-7B"),
         **_SHARED,
     ),
-)}
+)} | VIT_PRESETS
