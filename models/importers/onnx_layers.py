@@ -13,7 +13,7 @@ from .onnx_weights import weight_of
 __all__ = ["find_layers"]
 
 # what exporters call weights that have no name of their own
-NUMBERED = re.compile(r"(onnx::\w+?_\d+|val_\d+|\d+|constant\w*_\d+|_?const\w*\d*)(_q|_quantized|_DequantizeLinear)?", re.IGNORECASE)
+NUMBERED = re.compile(r"(onnx::\w+?_\d+|val_\d+|\d+|_?const\w*)(_q|_quantized|_DequantizeLinear)?", re.IGNORECASE)
 PRODUCT = re.compile(r"[/.]?(MatMul|Gemm|MatMulInteger|Conv|QLinearMatMul)(_\d+)?(_quant|_quantized)?$")
 EMBEDDING_REASON, VECTOR_REASON = "rows are looked up on the host", "element-wise work stays on the host"
 CONVOLUTION_REASON = "convolutions stay on the host"
@@ -24,7 +24,7 @@ MAX_SCALE_STEPS = 3
 
 
 def find_layers(nodes, nbytes, path, float_weights=None):
-    """``(layers, products)``: the layers, products and embeddings first, and for each place of a node that multiplies by one its name.
+    """``(layers, products)``: the layers, and by the place of a node that multiplies by one its name.
 
     ``nbytes``: of each constant, as stored. InputError for a quantiser that is unsound.
     """
@@ -143,7 +143,8 @@ def role_of(nodes, node, source, path):
     name = source
     if NUMBERED.fullmatch(source) and node.outputs:
         adds = [use for use in nodes.consumers.get(node.outputs[0], ()) if use.op == "Add"]
-        biases = [name.removesuffix(BIAS) for use in adds for name in use.inputs if name in nodes.constants and name.endswith(BIAS)]
+        added = [name for use in adds for name in use.inputs if name in nodes.constants]
+        biases = [name.removesuffix(BIAS) for name in added if name.endswith(BIAS)]
         path_of = PRODUCT.sub("", node.name) if "/" in node.name else ""
         name = f"{path_of or (biases or [node.name])[0]}.weight"
     name = re.sub(r"[/\\.]+", ".", name).strip(".") or "weight"

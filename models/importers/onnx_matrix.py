@@ -4,22 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["Matrix", "Quantiser", "aligned", "find_matrix", "numeric", "spread"]
+from ..formats.qonnx import Quantiser
+
+__all__ = ["Matrix", "aligned", "find_matrix", "numeric", "spread"]
 
 MAX_STEPS = 32  # operators between a stored tensor and its use
 QONNX_DOMAINS = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
 FLOAT_TYPES = (1, 10, 11, 16)  # ONNX's numbers of float32, float16, float64, bfloat16
 FLOAT, CODES, QUANT, BIPOLAR = "float", "codes", "quant", "bipolar"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantiser:
-    """What a QONNX Quant says: ``q = round(clip(x / scale + zero))``, in that order."""
-
-    bits: float
-    signed: bool
-    narrow: bool
-    rounding: str
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,8 +147,11 @@ def quantise(nodes, node, steps):
     said = {"signed": 1, "narrow": 0} | dict(node.attributes)
     if scale is None or zero is None or parts[2].size != 1 or said["signed"] not in (0, 1) or said["narrow"] not in (0, 1):
         return None
-    quantiser = Quantiser(bits=float(parts[2].item()), signed=bool(said["signed"]), narrow=bool(said["narrow"]),
-                          rounding=str(said.get("rounding_mode", "ROUND")).upper())
+    try:
+        quantiser = Quantiser(bits=float(parts[2].item()), signed=bool(said["signed"]), narrow=bool(said["narrow"]),
+                              rounding=str(said.get("rounding_mode", "ROUND")).upper())
+    except (ValueError, OverflowError):
+        return None
     form = f"QONNX {'' if quantiser.signed else 'u'}int{quantiser.bits:g}{' narrow' if quantiser.narrow else ''}"
     return replace(found, kind=QUANT, scale=scale, zero=zero, quantiser=quantiser, form=form,
                    constants=(*found.constants, *(node.input(at) for at in (1, 2, 3))))

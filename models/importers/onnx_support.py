@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from ..formats.qonnx import ROUNDINGS
 from .onnx_matrix import QONNX_DOMAINS
-from .onnx_weights import ROUNDINGS
 
 __all__ = ["OPERATORS", "Operator", "markdown", "operator_of"]
 

@@ -89,9 +89,10 @@ def typed(values, field, dtype, stored, count, where):
 
 
 def nibbles(raw, dtype, count):
-    """Two elements a byte, the first in the low half."""
+    """Two elements a byte, the first in the low half. The array's dtype keeps the four bits in its metadata."""
     pairs = np.stack([raw & 15, raw >> 4], axis=-1).reshape(-1)[:count].astype(np.uint8)
-    return pairs if dtype == "uint4" else ((pairs ^ 8).astype(np.int8) - 8).astype(np.int8)
+    values = pairs if dtype == "uint4" else (pairs ^ 8).astype(np.int8) - np.int8(8)
+    return values.view(np.dtype(values.dtype, metadata={"bits": 4}))
 
 
 def texts(tensor, shape, where):

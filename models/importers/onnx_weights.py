@@ -4,13 +4,14 @@ from functools import partial
 
 import numpy as np
 
+from ..formats.qonnx import bipolar_codes, quant_codes
 from ..formats.quantize import quantize_groups
 from ..graph import GroupedForm, GroupedWeight, StoredWeight, TernaryWeight
 from ..spec.errors import InputError
 from .layers import FLOAT_REASON
 from .onnx_matrix import BIPOLAR, CODES, FLOAT, QUANT, spread
 
-__all__ = ["quantised", "weight_of"]
+__all__ = ["weight_of"]
 
 WIDTHS = (2, 3, 4, 8)  # of a grouped weight's codes
 MAX_BITS = 8
@@ -21,7 +22,8 @@ PER_INPUT = "a scale or zero point for each input cannot leave the sum: have one
 def weight_of(matrix, nbytes, where, float_weights=None):
     """``(weight or None, reason)`` for a Matrix [n, k] that takes ``nbytes`` of the file; ``where`` is for messages.
 
-    A weight's values are checked when it is loaded. Codes that need fewer bits than they are stored in are taken with fewer. InputError for a quantiser that is no quantiser.
+    A weight's values are checked when it is loaded. Codes that need fewer bits than they are stored in are taken with fewer.
+    InputError for a quantiser that is no quantiser.
     """
     n, k = matrix.values.shape
     stored = partial(StoredWeight, n=n, k=k, nbytes=nbytes)
@@ -39,10 +41,7 @@ def weight_of(matrix, nbytes, where, float_weights=None):
     if matrix.kind == BIPOLAR or is_ternary(matrix):
         if scale[0].size == 1 or (scale[0] == scale[0].flat[0]).all():
             return stored(kind="ternary", format=matrix.form, read=partial(read_ternary, matrix, scale, where)), ""
-    limits, reason = code_limits(matrix, where)
-    if reason:
-        return None, reason
-    low, high = limits
+    low, high = code_limits(matrix)
     if zero is not None:
         values = zero[0]
         if (values != np.rint(values)).any() or not np.isfinite(values).all():
@@ -67,23 +66,11 @@ def is_ternary(matrix):
             and not np.any(matrix.zero))
 
 
-def code_limits(matrix, where):
-    """``((least, largest code), reason)``."""
+def code_limits(matrix):
+    """(least, largest) code."""
     if matrix.kind == CODES:
-        return (int(matrix.values.min()), int(matrix.values.max())), ""
-    if matrix.kind == BIPOLAR:
-        return (-1, 1), ""
-    if not matrix.quantiser.bits.is_integer() or not 1 <= matrix.quantiser.bits <= MAX_BITS:
-        return None, f"Quant weights of {matrix.quantiser.bits:g} bits: engines take 1 to {MAX_BITS}, whole"
-    return limits_of(matrix.quantiser), ""
-
-
-def limits_of(quantiser):
-    """(least, largest) code of a QONNX Quant."""
-    bits, narrow = int(quantiser.bits), int(quantiser.narrow)
-    if quantiser.signed:
-        return (-1, 1) if bits == 1 else (narrow - (1 << (bits - 1)), (1 << (bits - 1)) - 1)
-    return 0, (1 << bits) - 1 - narrow
+        return int(matrix.values.min()), int(matrix.values.max())
+    return (-1, 1) if matrix.kind == BIPOLAR else matrix.quantiser.limits
 
 
 def width(low, high):
@@ -96,31 +83,12 @@ def width(low, high):
     return 0, 0
 
 
-ROUNDINGS = {
-    "ROUND": np.rint, "HALF_EVEN": np.rint, "CEIL": np.ceil, "FLOOR": np.floor, "DOWN": np.trunc, "ROUND_TO_ZERO": np.trunc,
-    "UP": lambda x: np.copysign(np.ceil(np.abs(x)), x),
-    "HALF_UP": lambda x: np.copysign(np.floor(np.abs(x) + np.float32(0.5)), x),
-    "HALF_DOWN": lambda x: np.copysign(np.ceil(np.abs(x) - np.float32(0.5)), x),
-}  # fmt: skip
-
-
-def quantised(values, scale, zero, quantiser, where):
-    """QONNX's codes of float values, as float32: clamped, then rounded. InputError for a rounding mode that is not known."""
-    if quantiser.rounding not in ROUNDINGS:
-        raise InputError(where, "rounding_mode", f"be one of {', '.join(ROUNDINGS)}", quantiser.rounding)
-    with np.errstate(all="ignore"):
-        x = np.asarray(values, np.float32) / np.asarray(scale, np.float32) + np.asarray(zero, np.float32)
-        if quantiser.signed and quantiser.bits == 1:
-            return np.where(x >= 0, np.float32(1), np.float32(-1))
-        return ROUNDINGS[quantiser.rounding](np.clip(x, *map(np.float32, limits_of(quantiser))))
-
-
 def codes_of(matrix, where):
     """Integers [n, k] of the matrix, int32."""
     if matrix.kind == BIPOLAR:
-        codes = np.where(matrix.values >= 0, 1, -1)
+        codes = bipolar_codes(matrix.values)
     elif matrix.kind == QUANT:
-        codes = quantised(matrix.values, matrix.scale, matrix.zero, matrix.quantiser, where)
+        codes = quant_codes(matrix.values, matrix.scale, matrix.zero, matrix.quantiser)
         if not np.isfinite(codes).all():
             raise InputError(where, "weights", "be finite", "NaN or infinity")
     else:
