@@ -20,7 +20,7 @@ class TernaryLinear:
     kind = "ternary"
     """Of the weights, as ``models.graph`` says it."""
     engine = "ternary_engine"
-    takes = "ternary weights: TQ1_0, TQ2_0 or I2_S in GGUF, packed BitNet in safetensors"
+    takes = "ternary weights: TQ1_0, TQ2_0 or I2_S in GGUF, packed BitNet in safetensors, 2-bit narrow or bipolar Quant in QONNX"
     """For messages."""
     result = "y"
     """Name of the result that is the product."""

@@ -30,7 +30,7 @@ class GroupedLinear:
     """Of the weights, as ``models.graph`` says it."""
     engine = "sparse_chain"
     takes = ("weights of 2, 3, 4 or 8 bits in scaled groups: Q4_0, Q4_1, Q8_0 in GGUF; GPTQ, AWQ, compressed-tensors, N:M in "
-             "safetensors")
+             "safetensors; QDQ, MatMulInteger, Quant in ONNX")
     """For messages."""
     result = "y"
     """Name of the result that is the product."""

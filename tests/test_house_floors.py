@@ -23,7 +23,7 @@ THIRD_PARTY = {
     "models": {"numpy"},
     "models.golden": {"numpy", "numba"},
     "models.compress": {"numpy", "numba", "safetensors", "torch"},
-    "models.importers": {"numpy", "safetensors", "gguf"},
+    "models.importers": {"numpy", "safetensors", "gguf", "onnx", "google"},  # google: protobuf, which onnx brings
     "models.zoo": {"numpy", "safetensors", "tokenizers", "torch"},
     "hdl": {"amaranth"},
     "perfmodel": {"numpy"},

@@ -5,7 +5,7 @@ import numpy as np
 from ..formats.qonnx import Quantiser, bipolar_codes, quant_codes
 from .onnx_call import TYPES
 
-__all__ = ["KERNELS", "integer_product"]
+__all__ = ["KERNELS", "QONNX", "integer_product"]
 
 FOUR_BITS = {21: (0, 15), 22: (-8, 7)}  # ONNX's numbers of uint4 and int4, kept as uint8 and int8
 EXACT = 1 << 53
@@ -154,5 +154,5 @@ def bipolar(call):
 KERNELS = {
     "MatMul": matmul, "Gemm": gemm, "MatMulInteger": matmul_integer, "QLinearMatMul": qlinear_matmul,
     "QuantizeLinear": quantize_linear, "DequantizeLinear": dequantize_linear, "DynamicQuantizeLinear": dynamic_quantize,
-    "Quant": quant, "IntQuant": quant, "BipolarQuant": bipolar,
 }  # fmt: skip
+QONNX = {"Quant": quant, "IntQuant": quant, "BipolarQuant": bipolar}

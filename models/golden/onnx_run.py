@@ -8,15 +8,15 @@ from ..spec.errors import InputError
 from .onnx_call import Call
 from .onnx_math import KERNELS as MATH
 from .onnx_products import KERNELS as PRODUCTS
-from .onnx_products import scaled_gemm
+from .onnx_products import QONNX, scaled_gemm
 from .onnx_shapes import KERNELS as SHAPES
 from .onnx_windows import KERNELS as WINDOWS
 from .onnx_windows import cut_patches
 
-__all__ = ["KERNELS", "run"]
+__all__ = ["KERNELS", "QONNX", "run"]
 
 KERNELS = MATH | PRODUCTS | SHAPES | WINDOWS
-DOMAINS = ("", "qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
+QONNX_DOMAINS = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
 MAX_ELEMENTS = 1 << 28  # of one value
 LIVE = 4  # times as many in all values that are still needed
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
@@ -63,9 +63,10 @@ def run(graph, inputs, *, linear=None, product=None, observe=None, limit=MAX_ELE
 
 
 def kernel_of(node):
-    if node.domain not in DOMAINS or node.op not in KERNELS:
+    known = KERNELS if not node.domain else QONNX if node.domain in QONNX_DOMAINS else {}
+    if node.op not in known:
         raise LookupError("no such operator is known")
-    return KERNELS[node.op]
+    return known[node.op]
 
 
 def shapes_of(arrays):

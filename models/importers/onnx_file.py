@@ -43,7 +43,8 @@ def load_onnx(path, data, float_weights=None):
         name=name if name not in EXPORTERS and len(name) <= MAX_MODEL_NAME and name.isprintable() else Path(path).stem,
         layers=layers,
         source=str(path),
-        metadata={"opset": nodes.opset, "producer": clip(model.producer_name), "ir_version": model.ir_version},
+        metadata={"opset": nodes.opset, "producer": clip(model.producer_name), "ir_version": model.ir_version,
+                  "properties": {clip(entry.key): entry.value for entry in model.metadata_props}},
         nodes=nodes,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from ..formats.qonnx import ROUNDINGS
+from ..formats.qonnx import ROUNDINGS, Quantiser
 from .onnx_matrix import QONNX_DOMAINS
 
 __all__ = ["OPERATORS", "Operator", "markdown", "operator_of"]
@@ -85,6 +85,16 @@ def dimensions(*allowed):
 
 PADS = choice(auto_pad=("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"))
 ROUNDING = choice(rounding_mode=(*ROUNDINGS, *(name.lower() for name in ROUNDINGS)))
+def whole_bits(node, nodes):
+    """A refusal of bit widths that are no widths."""
+    bits = nodes.constants.get(node.input(3))
+    try:
+        Quantiser(bits=float(bits.item())) if bits is not None and bits.size == 1 else None
+    except (TypeError, ValueError, OverflowError) as error:
+        return str(error)
+    return ""
+
+
 ELEMENTWISE = ("Abs And Ceil Equal Erf Exp Floor Greater GreaterOrEqual IsNaN Less LessOrEqual Log Max Min Neg Not Or Pow "
                "Reciprocal Round Sign Sqrt Tanh Where Add Sub Mul Div Mod Xor Softplus Elu LeakyRelu HardSigmoid HardSwish Clip "
                "PRelu Relu Sum Mean Sin Cos").split()
@@ -105,24 +115,25 @@ TABLE = [
     Operator("DequantizeLinear", form="a number, an axis or blocks; from int4 to int32"),
     Operator("DynamicQuantizeLinear", form="to uint8"),
     Operator("Quant", form="bits, zero point and scale are constants; every rounding mode", domain=QONNX,
-             refuses=both(ROUNDING, constant_inputs(1, 2, 3)), nearest="Quant with constant scale, zero point and bits"),
-    Operator("IntQuant", form="as Quant", domain=QONNX, refuses=both(ROUNDING, constant_inputs(1, 2, 3)),
+             refuses=both(ROUNDING, constant_inputs(1, 2, 3), whole_bits),
+             nearest="Quant with constant scale, zero point and bits"),
+    Operator("IntQuant", form="as Quant", domain=QONNX, refuses=both(ROUNDING, constant_inputs(1, 2, 3), whole_bits),
              nearest="Quant with constant scale, zero point and bits"),
     Operator("BipolarQuant", form="+scale where x >= 0, else -scale", domain=QONNX),
     Operator("Conv", form="1 or 2 dimensions, groups; on an engine if it cuts patches (stride = window, no padding)",
              refuses=both(PADS, dimensions(1, 2)), nearest="Conv of 2 dimensions"),
-    Operator("ConvTranspose", form="2 dimensions, groups, explicit padding",
-             refuses=both(choice(auto_pad=("NOTSET",)), dimensions(2)), nearest="ConvTranspose of 2 dimensions with pads"),
-    Operator("MaxPool", form="2 dimensions, one output, floor",
-             refuses=both(choice(ceil_mode=(0,), storage_order=(0,)), PADS, dimensions(2), outputs(1)),
+    Operator("ConvTranspose", form="1 or 2 dimensions, groups, explicit padding",
+             refuses=both(choice(auto_pad=("NOTSET",), output_shape=((),)), dimensions(1, 2)), nearest="ConvTranspose with pads"),
+    Operator("MaxPool", form="1 or 2 dimensions, one output, floor",
+             refuses=both(choice(ceil_mode=(0,), storage_order=(0,)), PADS, dimensions(1, 2), outputs(1)),
              nearest="MaxPool of 2 dimensions with ceil_mode 0"),
-    Operator("AveragePool", form="2 dimensions, floor", refuses=both(choice(ceil_mode=(0,)), PADS, dimensions(2)),
+    Operator("AveragePool", form="1 or 2 dimensions, floor", refuses=both(choice(ceil_mode=(0,)), PADS, dimensions(1, 2)),
              nearest="AveragePool of 2 dimensions with ceil_mode 0"),
     Operator("GlobalAveragePool"),
     Operator("BatchNormalization", form="inference", refuses=both(choice(training_mode=(0,)), outputs(1)),
              nearest="BatchNormalization with training_mode 0"),
     Operator("InstanceNormalization"),
-    Operator("Resize", form="nearest, linear or cubic over the last two dimensions, without regions",
+    Operator("Resize", form="nearest, linear or cubic, any axes, without regions",
              refuses=choice(mode=("nearest", "linear", "cubic"), antialias=(0,), exclude_outside=(0,),
                             keep_aspect_ratio_policy=("stretch",), coordinate_transformation_mode=(
                                 "half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners")),

@@ -29,7 +29,7 @@ def weight_of(matrix, nbytes, where, float_weights=None):
     stored = partial(StoredWeight, n=n, k=k, nbytes=nbytes)
     if matrix.kind == FLOAT:
         if float_weights is None:
-            return None, FLOAT_REASON
+            return None, f"{FLOAT_REASON}, or take them as int8 (--float-weights int8)"
         return stored(kind="grouped", format=f"{matrix.form} as int8", read=partial(read_float, matrix, where),
                       form=GroupedForm(bits=8, scale_group=k)), ""
     scale = spread(matrix, np.ones((1, 1)) if matrix.scale is None else matrix.scale)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sparseloom.models.spec.errors import InputError, check_choice
 from sparseloom.models.zoo.matmulfree import MatmulFreeLM
+from sparseloom.models.zoo.onnx_models import ONNX_MODELS, OnnxModel
 
 __all__ = ["FetchedModel", "MODELS", "ZooModel", "load"]
 
@@ -65,12 +66,18 @@ MODELS = {
         architecture="llama",
         licence="Apache-2.0",
     ),
+    **ONNX_MODELS,
 }
 
 
 def load(name):
-    """The model of that name, ready to run. ValueError for an unknown name, InputError for a file that is not as it shipped."""
+    """The model of that name, ready to run; of an ONNX file its graph.
+
+    ValueError for an unknown name, InputError for a file that is not as it shipped.
+    """
     model = MODELS[check_choice("name", name, tuple(MODELS))]
+    if isinstance(model, OnnxModel):
+        return model.load()
     if isinstance(model, FetchedModel):
         from sparseloom.models.zoo.llama import LlamaLM
 

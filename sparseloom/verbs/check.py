@@ -17,7 +17,9 @@ EngineOption = Annotated[str | None, typer.Option("--engine", help="The engine t
 ScaleOption = Annotated[str | None, typer.Option(help="BitNet scales of a file that does not tell: divide or multiply.")]
 I2sOption = Annotated[str | None, typer.Option("--i2-s", help="Where I2_S tensors were written: x86.")]
 GptqOption = Annotated[str | None, typer.Option(help="How GPTQ zero points are stored, against what the file says: v1 or v2.")]
+FloatOption = Annotated[str | None, typer.Option(help="Take an ONNX file's float matrices as int8, a scale a row: int8.")]
 I2_S_WRITERS = ("x86",)
+SHOWN = 3  # refused operators in the message; the table has all
 
 
 def check(
@@ -27,6 +29,7 @@ def check(
     scale_convention: ScaleOption = None,
     i2_s: I2sOption = None,
     gptq_zeros: GptqOption = None,
+    float_weights: FloatOption = None,
     board: BoardOption = None,
     clock: ClockOption = None,
     plot: PlotOption = None,
@@ -34,8 +37,9 @@ def check(
 ):
     """Tell which layers of a model an engine takes, with its cycles for one token, and why it does not take the others.
 
-    Only shapes and formats are read, no weights. Exits with 1 if a matrix product has no engine. --plot draws the cycles by
-    layer.
+    Only shapes and formats are read, no weights. Of an ONNX file also what runs its operators, and for one that is not supported
+    the node and what to use instead. Exits with 1 if a matrix product has no engine, or an operator no support. --plot draws the
+    cycles by layer.
 
     \b
     Example:
@@ -45,16 +49,18 @@ def check(
     from sparseloom.host.families import engine_for, family_of
     from sparseloom.models.formats import gptq
     from sparseloom.models.formats.bitnet import CONVENTIONS
-    from sparseloom.models.importers.load import load, row_of
+    from sparseloom.models.importers.load import FLOAT_WEIGHTS, load, row_of
 
     check_choice(scale_convention, "--scale-convention", (None, *CONVENTIONS))
     check_choice(i2_s, "--i2-s", (None, *I2_S_WRITERS))
     check_choice(gptq_zeros, "--gptq-zeros", (None, *gptq.CONVENTIONS))
+    check_choice(float_weights, "--float-weights", (None, *FLOAT_WEIGHTS))
     where = board_of(board, clock)
     check_output(plot, "--plot", PLOT_FORMATS)
     if engine is not None:
         build = build_of(engine, settings)
-    graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s, gptq_zeros=gptq_zeros)
+    graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s, gptq_zeros=gptq_zeros,
+                 float_weights=float_weights)
     if engine is None:
         build = build_of(engine_for(graph), settings)
     plan, rows, beats = outline(graph, build), [], Counter()
@@ -89,12 +95,29 @@ def check(
         result["board"] = {"name": where.name, "clock": vars(where.clock), "bandwidth": vars(where.bandwidth)}
     if count["unsupported"]:
         result["hint"] = f"{build.name} takes {family_of(build).takes}"
+    refused = _operators(graph, result)
     if plot:
         cycles_plot(plot, f"{graph.name} on {build.name}", {name: row["cycles"] * times for name, times, row in _grouped(taken)})
     emit(result, json, lambda: _report(result))
+    faults = [f"node {row['node']}: {row['op']} is not supported ({row['reason']}); nearest: {row['nearest']}" for row in refused]
+    faults = faults[:SHOWN] + [f"and {len(faults) - SHOWN} nodes more"] * (len(faults) > SHOWN)
     if count["unsupported"]:
         matrices = count["unsupported"] + count["engine"]
-        raise CheckFailed(f"{count['unsupported']} of {matrices} matrix products have no engine: {result['hint']}")
+        faults.insert(0, f"{count['unsupported']} of {matrices} matrix products have no engine: {result['hint']}")
+    if faults:
+        raise CheckFailed("; ".join(faults))
+
+
+def _operators(graph, result):
+    """Add the operators of a graph that has nodes to ``result``; returns those that are not supported."""
+    if graph.nodes is None:
+        return []
+    from sparseloom.models.importers.onnx_check import describe_operators
+
+    result["operators"] = describe_operators(graph.nodes)
+    refused = [row for row in result["operators"] if row["runs_on"] == "unsupported"]
+    result["unsupported_operators"], result["basis"]["unsupported_operators"] = len(refused), "exact"
+    return refused
 
 
 def _grouped(rows):
@@ -122,9 +145,34 @@ def _report(result):
     on_host = Counter((row["op"], row["format"], row["reason"]) for row in rows if row["runs_on"] == "host")
     for (op, form, reason), times in on_host.items():
         layers.add_row(f"({op})", str(times), "", form, "", f"host: {reason}", style="dim")
+    parts = [layers, ""]
+    if "operators" in result:
+        parts += [_operator_table(result["operators"]), ""]
     totals = Table("", "", "basis", box=None, pad_edge=False)
     totals.columns[1].justify = "right"
     for name, basis in result["basis"].items():
         value = result[name]
         totals.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:,.1f}", basis)
-    return Group(layers, "", *[f"note: {note}" for note in result["notes"]], totals)
+    return Group(*parts, *[f"note: {note}" for note in result["notes"]], totals)
+
+
+def _operator_table(rows):
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("operation", "number", "runs on"):
+        table.add_column(title, justify="right" if title == "number" else "left", overflow="fold")
+    host = Counter()
+    for row in rows:
+        if row["runs_on"] == "host" and not row["reason"]:
+            host[row["op"]] += row["number"]
+        elif row["runs_on"] == "unsupported":
+            text = f"nothing: {row['reason']}; nearest: {row['nearest']}"
+            table.add_row(f"{row['op']}, node {row['node']}", "1", text, style="red")
+        elif row["runs_on"] != "layer":
+            reason = f": {row['reason']}" if row["reason"] else ""
+            table.add_row(row["op"], str(row["number"]), row["runs_on"] + reason, style="" if reason else "green")
+    if host:
+        names = ", ".join(f"{op} {number}" for op, number in host.most_common())
+        table.add_row("(element by element, shapes)", str(host.total()), f"host: {names}", style="dim")
+    return table

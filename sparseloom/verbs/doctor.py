@@ -28,6 +28,7 @@ _CAPABILITIES = {
     "synth": (("base", "hdl", "synth"), ()),
     "reports with plots": (("base", "report"), ()),
     "faster golden kernels": (("base", "fast"), ()),
+    "reading ONNX": (("base", "onnx"), ()),
 }
 
 
