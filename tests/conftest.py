@@ -1,6 +1,7 @@
 """What the tests share: where the repository is, what it tracks, and Hypothesis drawing the same cases every time."""
 
 import gc
+import importlib.util
 import json
 import subprocess
 from pathlib import Path
@@ -102,3 +103,12 @@ def write_llama():
 def tiny_llama(write_llama, tmp_path_factory):
     """A GGUF file of a Llama model with seeded weights: 2 layers, width 64, 4 query and 2 key/value heads, 300 tokens."""
     return write_llama(tmp_path_factory.mktemp("llama") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def onnx_tools():
+    """The module ``onnx_models`` beside this file: small ONNX models, and their results by onnxruntime."""
+    spec = importlib.util.spec_from_file_location("onnx_models", Path(__file__).with_name("onnx_models.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -111,8 +111,8 @@ def test_header_lengths_that_lie(tmp_path, length):
 def test_files_that_are_none(tmp_path):
     for name, content, text in (
         ("empty", b"", "file must have content, got '0 bytes'"),
-        ("short", b"GG", "file must be GGUF, safetensors, or the JSON index"),
-        ("huge", ((1 << 64) - 1).to_bytes(8, "little") + b"{}", "file must be GGUF, safetensors, or"),
+        ("short", b"GG", "file must be GGUF, safetensors, ONNX, or the JSON index"),
+        ("huge", ((1 << 64) - 1).to_bytes(8, "little") + b"{}", "file must be GGUF, safetensors, ONNX, or"),
         ("json", b"{}", "weight_map must be an object"),
         ("json2", b"{,", "index must be JSON"),
     ):

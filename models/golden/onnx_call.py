@@ -49,7 +49,7 @@ class Call:
 
     def room(self, *shapes):
         """The shape that arrays of ``shapes`` are spread to; ValueError if it is too large to make."""
-        shape = np.broadcast_shapes(*(tuple(shape) for shape in shapes))
+        shape = tuple(shapes[0]) if len(shapes) == 1 else np.broadcast_shapes(*(tuple(shape) for shape in shapes))
         if min(shape, default=0) < 0 or math.prod(shape) > self.limit:
             raise ValueError(f"a result of shape {list(shape)} is more than {self.limit} elements")
         return shape

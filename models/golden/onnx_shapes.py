@@ -113,6 +113,10 @@ def checked(at, size):
 def gather_elements(call):
     x, at = call.need(), call.need(1)
     axis = call.axis(x.ndim)
+    sizes = zip(at.shape, x.shape, strict=True)
+    if any(want > have for along, (want, have) in enumerate(sizes) if along != axis):
+        raise ValueError(f"indices {list(at.shape)} do not fit {list(x.shape)}")
+    x = x[tuple(slice(None) if along == axis else slice(size) for along, size in enumerate(at.shape))]
     return np.take_along_axis(x, checked(at, x.shape[axis]), axis)
 
 

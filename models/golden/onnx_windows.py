@@ -181,8 +181,10 @@ def weights_of(call, have, want, scale):
              "pytorch_half_pixel": (at + 0.5) / scale - 0.5 if want > 1 else at * 0,
              "align_corners": at * (have - 1) / max(want - 1, 1)}[how]  # fmt: skip
     if mode == "nearest":
+        simple = "floor" if scale >= 1 else "ceil"  # before version 11
         rounded = {"round_prefer_floor": np.ceil(place - 0.5), "round_prefer_ceil": np.floor(place + 0.5),
-                   "floor": np.floor(place), "ceil": np.ceil(place)}[call.said("nearest_mode", "round_prefer_floor")]
+                   "floor": np.floor(place), "ceil": np.ceil(place),
+                   }[call.said("nearest_mode", "round_prefer_floor") if call.opset > 10 else simple]  # fmt: skip
         taps = [(0, rounded, np.ones(want))]
     else:
         base = np.floor(place)
