@@ -12,4 +12,7 @@ def component(build):
     if build.name == "sparse_chain":
         from .sparse_chain.engine import SparseChain
         return SparseChain(build)
+    if build.name == "attention":
+        from .attention.engine import Attention
+        return Attention(build)
     raise ValueError(f"no gates for engine {build.name!r}")

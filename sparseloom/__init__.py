@@ -13,7 +13,7 @@
 import importlib
 
 __all__ = [
-    "DEVICES", "Plan", "Runtime", "SparseChain", "TernaryEngine",
+    "Attention", "DEVICES", "Plan", "Runtime", "SparseChain", "TernaryEngine",
     "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
 ]
 
@@ -22,6 +22,7 @@ DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "Sim
 
 # Found on first use: `import sparseloom` needs no package that the work at hand does not need.
 _API = {
+    "Attention": ("models.spec.attention", "Attention"),
     "Plan": ("host.plan", "Plan"),
     "Runtime": ("host.runtime", "Runtime"),
     "SparseChain": ("models.spec.sparse_chain", "SparseChain"),

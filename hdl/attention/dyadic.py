@@ -1,0 +1,55 @@
+"""An exact product, shifted to the right, rounded half to even and clamped; free-running."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib.wiring import Component, In, Out
+
+from ...models.spec.attention_cycles import DYADIC_LATENCY
+from ...models.spec.attention_job import MAX_SHIFT, MIN_SHIFT
+from ..common.adder_tree import signed_width
+from ..common.delay import delay
+from ..common.fit import fit
+
+__all__ = ["Dyadic"]
+
+_HALF = 16
+"""Bits of the lower half of a factor."""
+
+
+class Dyadic(Component):
+    """y = clamp(round_half_even(value * factor / 2**shift)) to ``low``..``high``.
+
+    *Parameters*: ``width`` of the signed value; ``factor_width``, unsigned, 17 to 32.
+    *Members*: ``value``, ``factor``, ``shift`` (17 to 63) in; ``y``, ``clamped`` out.
+    *Latency*: ``latency`` cycles: two halves of the product, their sum, shift, round, clamp. *Handshake*: none, a value a cycle.
+    """
+
+    latency = DYADIC_LATENCY
+
+    def __init__(self, width, factor_width, low, high):
+        self.width, self.factor_width, self.low, self.high = width, factor_width, low, high
+        super().__init__({
+            "value": In(signed(width)), "factor": In(factor_width), "shift": In(range(MAX_SHIFT + 1)),
+            "y": Out(signed(signed_width(low, high))), "clamped": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        lower = Signal(signed(self.width + _HALF), reset_less=True)
+        upper = Signal(signed(self.width + self.factor_width - _HALF), reset_less=True)
+        whole = Signal(signed(self.width + self.factor_width - _HALF + 1), reset_less=True)
+        sticky, quotient = Signal(reset_less=True), Signal(signed(len(whole)), reset_less=True)
+        guard, below = Signal(reset_less=True), Signal(reset_less=True)
+        rounded = Signal(signed(len(whole) + 1), reset_less=True)
+        m.d.sync += [fit(lower, self.value * self.factor[:_HALF]), fit(upper, self.value * self.factor[_HALF:])]
+        # What lies below the upper part only matters for being there or not.
+        m.d.sync += [fit(whole, upper + lower[_HALF:].as_signed()), sticky.eq(lower[:_HALF].any())]
+        amount, moved = Signal(range(MAX_SHIFT - MIN_SHIFT + 1), reset_less=True), Signal(len(whole))
+        m.d.sync += amount.eq(delay(m, self.shift, 1, "shift") - MIN_SHIFT)
+        rest = Signal(1 << len(amount))
+        m.d.comb += [moved.eq((whole >> amount).as_unsigned()[: len(moved)]), rest.eq((1 << amount) - 1)]
+        m.d.sync += [quotient.eq(moved.as_signed()[1:].as_signed()), guard.eq(moved[0]),
+                     below.eq(sticky | (whole.as_unsigned() & rest).any())]
+        m.d.sync += rounded.eq(quotient + Cat(guard & (below | quotient[0])))
+        over, under = rounded > self.high, rounded < self.low
+        m.d.sync += [self.y.eq(Mux(over, self.high, Mux(under, self.low, rounded))), self.clamped.eq(over | under)]
+        return m
