@@ -8,6 +8,7 @@ the file also runs alone on a machine that has only these.
 """
 
 import argparse
+import copy
 import json
 import sys
 import time
@@ -189,7 +190,7 @@ def fit(model, x, y, held, options, torch, report):
         return min(1.0, (step + 1) / warmup) * (0.5 + 0.5 * np.cos(np.pi * min(1, step / steps)))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
-    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE))
+    average, count = copy.deepcopy(model).requires_grad_(False), 0
     curve, started = [], time.monotonic()
     for epoch in range(1, options.epochs + 1):
         order, total = torch.randperm(len(x), device=x.device), torch.zeros((), device=x.device)
@@ -203,15 +204,17 @@ def fit(model, x, y, held, options, torch, report):
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
             optimiser.step()
             schedule.step()
-            average.update_parameters(model)
+            count += 1
+            with torch.no_grad():  # the first steps count for less
+                torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - min(AVERAGE, count / (count + 9)))
             total += loss.detach()
         if epoch % max(1, options.epochs // 20) == 0 or epoch == options.epochs:
-            row = {"epoch": epoch, "loss": total.item() / per_epoch, "held_out": accuracy(average.module, *held, torch)}
+            row = {"epoch": epoch, "loss": total.item() / per_epoch, "held_out": accuracy(average, *held, torch)}
             curve.append(row)
             report(f"{options.name}: epoch {epoch}/{options.epochs} loss {row['loss']:.4f} held out "
                    + " ".join(f"{task} {value:.4f}" for task, value in row["held_out"].items())
                    + f" {time.monotonic() - started:.0f} s")
-    return curve, average.module
+    return curve, average
 
 
 def write_safetensors(path, tensors, metadata):
