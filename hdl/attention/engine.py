@@ -57,7 +57,8 @@ class Attention(Component):
             shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
             self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish),
-            shell.stall_i.eq(sequence.stall_i), shell.stall_x.eq(sequence.stall_x), shell.stall_o.eq(results.stall),
+            shell.stall_i.eq(sequence.stall_i), shell.stall_x.eq(sequence.stall_x | (plan.valid & ~plan.ready)),
+            shell.stall_o.eq(results.stall),
             *(part.job.eq(job) for part in (plan, sequence, results)),
             *(part.start.eq(shell.start) for part in (plan, sequence, results)),
             sequence.rounds.payload.eq(plan.rounds.payload), sequence.rounds.valid.eq(plan.rounds.valid),
@@ -68,6 +69,10 @@ class Attention(Component):
             sequence.credit.eq(results.credit), results.issued.eq(sequence.issued),
             self.o_y.payload.eq(results.o_y.payload), self.o_y.valid.eq(results.o_y.valid), results.o_y.ready.eq(self.o_y.ready),
         ]
+        if build.block_sparse:
+            listed = self.x_blocks
+            m.d.comb += [listed.addr.eq(plan.addr), listed.valid.eq(plan.valid), plan.ready.eq(listed.ready),
+                         plan.data.eq(listed.data)]
         clamped = self._slots(m, job, sequence, results)
         with m.If(shell.start):
             m.d.sync += shell.saturated.eq(0)
@@ -87,6 +92,8 @@ class Attention(Component):
         if build.score == "shiftmax":
             return (legal & (job.multiplier <= MAX_MULTIPLIER) & (job.out_multiplier <= MAX_MULTIPLIER) & (job.unit != 0)
                     & (job.out_shift >= MIN_SHIFT))
+        if build.block_sparse:
+            legal &= ~job.blocks | (within(job.listed, build.max_listed) & ~job.causal)
         return legal & (job.fraction <= MAX_FRACTION)
 
     def _slots(self, m, job, sequence, results):

@@ -9,6 +9,7 @@ from ..common.countdown import Countdown
 from ..common.delay import delay
 from ..common.fifo import Fifo
 from ..common.ports import layout
+from .listing import Listing
 
 __all__ = ["PLACE", "Plan", "round_layout"]
 
@@ -20,12 +21,12 @@ PLACE = signed(23)
 
 
 def round_layout(build):
-    """``lists``: keys of each phase; ``load``: queries that come, ``leave``: that go; ``place``: key that the first query may see
-    last, ``left``: keys that it may still lose sight of; ``closes``: last round of a head."""
+    """``lists``: keys of each phase; ``load``: queries that come, ``leave``: that go; ``ahead``, ``inside``: see :class:`Plan`;
+    ``opens`` a round or goes on with it (another block of keys), ``more`` blocks follow; ``closes``: last round of a head."""
     counts = range(build.max_keys + 1)
     return data.StructLayout({
         "lists": data.ArrayLayout(counts, PHASES[build.score]), "load": range(build.p + 1), "leave": range(build.p + 1),
-        "ahead": PLACE, "inside": PLACE, "closes": 1,
+        "ahead": PLACE, "inside": PLACE, "opens": 1, "more": 1, "closes": 1,
     })
 
 
@@ -35,13 +36,15 @@ class Plan(Component):
     *Members*: ``job`` with ``start``; ``rounds`` stream of :func:`round_layout`: ``lists[0]`` keys whose scores are made,
     ``lists[-1]`` keys whose values are summed; ``ahead``: the first key lies so far before the last that query 0 sees;
     ``inside``: and so far inside its window.
-    *Latency*: the first round five cycles after ``start``, then one a cycle.
+    *Members* of a block-sparse build: ``addr``, ``valid``, ``ready``, ``data`` of the list of blocks.
+    *Latency*: the first round five cycles after ``start``, then one a cycle; a block a cycle of a list.
     """
 
     def __init__(self, build):
         self.build, self.phases = build, PHASES[build.score]
         super().__init__({
             "job": In(layout(build.job_record)), "start": In(1), "rounds": Out(stream.Signature(round_layout(build))),
+            "addr": Out(range(build.max_listed)), "valid": Out(1), "ready": In(1), "data": In(layout(build.block_record)),
         })
 
     def elaborate(self, platform):
@@ -55,9 +58,22 @@ class Plan(Component):
         opens, trailing = Signal(), Signal(range(max(2, self.phases)))
         queries, heads = Countdown(build.max_queries, "plan_query", by=p), Countdown(build.max_heads, "plan_head")
         go, closes = Signal(), Signal()
-        restart = [*queries.load(job.queries), place.eq(offset), low.eq(offset - job.window + 1), opens.eq(1), trailing.eq(0)]
+        begins, ends, count = Signal(), Signal(init=1), Signal(range(build.max_keys + 1))
+        listed = Signal(init=1)
+        if build.block_sparse:
+            m.submodules.listing = listing = Listing(build)
+            m.d.comb += [
+                listing.job.eq(job), listing.start.eq(begin & job.blocks),
+                self.addr.eq(listing.addr), self.valid.eq(listing.valid),
+                listing.ready.eq(self.ready), listing.data.eq(self.data), listing.blocks.ready.eq(go & job.blocks),
+            ]
+            with m.If(job.blocks):
+                m.d.comb += [listed.eq(listing.blocks.valid), ends.eq(listing.blocks.payload.last),
+                             count.eq(listing.blocks.payload.keys)]
+        restart = [*queries.load(job.queries), place.eq(offset), low.eq(offset - job.window + 1), opens.eq(1),
+                   trailing.eq(0), begins.eq(1)]
         m.d.sync += [offset.eq(job.keys - job.queries), begin.eq(self.start)]
-        m.d.comb += [go.eq(running & (queue.level < _AHEAD)),
+        m.d.comb += [go.eq(running & listed & (queue.level < _AHEAD)),
                      closes.eq((trailing == self.phases - 1) if self.phases > 1 else queries.last)]
         grouped = trailing == 0
         load, high, first = Signal(range(p + 1)), Signal(range(build.max_keys + 1)), Signal(range(build.max_keys + 1))
@@ -70,7 +86,12 @@ class Plan(Component):
                 m.d.comb += high.eq(behind)
             with m.If((job.window != 0) & (low > 0)):
                 m.d.comb += first.eq(low)
+            if build.block_sparse:
+                with m.If(job.blocks):
+                    m.d.comb += high.eq(count)
         with m.If(go):
+            m.d.sync += begins.eq(ends)
+        with m.If(go & ends):
             m.d.sync += [place.eq(behind), low.eq(low + p), opens.eq(0), *queries.advance()]
             if self.phases > 1:
                 with m.If(queries.last | (trailing != 0)):
@@ -82,14 +103,14 @@ class Plan(Component):
         with m.If(begin):
             m.d.sync += [*restart, *heads.load(job.heads), running.eq(1)]
         self._measure(m, queue, {"valid": go, "load": load, "high": high, "first": first, "place": place, "opens": opens,
-                                 "closes": closes})
+                                 "closes": closes, "begins": begins, "more": ~ends})
         return m
 
     def _measure(self, m, queue, group):
         """From a group's first and last key to its round; the lists of later phases are those of the groups before."""
         valid = delay(m, group["valid"], 1, "valid", reset_less=False)
-        load, high, first, place, opens, closes = (
-            delay(m, group[name], 1, name) for name in ("load", "high", "first", "place", "opens", "closes"))
+        load, high, first, place, opens, closes, begins, more = (delay(m, group[name], 1, name) for name in (
+            "load", "high", "first", "place", "opens", "closes", "begins", "more"))
         out = queue.i.payload
         count, entry = Signal(range(self.build.max_keys + 1)), Signal(round_layout(self.build), reset_less=True)
         m.d.comb += count.eq(high - first)
@@ -105,5 +126,6 @@ class Plan(Component):
         m.d.sync += [
             *(entry.lists[phase].eq(value) for phase, value in enumerate(lists)), entry.load.eq(load), entry.leave.eq(leave[-1]),
             entry.ahead.eq(ahead), entry.inside.eq(self.job.window - 1 - ahead), entry.closes.eq(closes),
+            entry.opens.eq(begins), entry.more.eq(more),
         ]
         m.d.comb += [out.eq(entry), queue.i.valid.eq(delay(m, valid, 1, "planned", reset_less=False))]

@@ -59,7 +59,7 @@ class Sequence(Component):
         m = Module()
         build, job, what = self.build, self.job, self.what
         p, phases = build.p, PHASES[build.score]
-        have, closes, draining, chunk = Signal(), Signal(), Signal(), Signal(range(build.max_chunks))
+        have, closes, more, draining, chunk = Signal(), Signal(), Signal(), Signal(), Signal(range(build.max_chunks))
         lists = [_List(build.max_keys, f"list_{phase}") for phase in range(phases)]
         pad, load, leaving, drain = (_List(p, name) for name in ("pad", "load", "leaving", "drain"))
         chunks = Countdown(build.max_chunks, "chunk")
@@ -70,7 +70,7 @@ class Sequence(Component):
         q_there = ~load.some | self.q_ready
         m.d.comb += [
             what.chunk.eq(chunk), what.closes.eq(chunks.last), what.lists.eq(Cat(part.some for part in lists)),
-            what.last.eq(~draining & pad.last & Cat(part.last for part in lists).all()),
+            what.last.eq(~draining & ~more & pad.last & Cat(part.last for part in lists).all()),
             reserve.eq((what.last & (what.leave != 0)) | leaving.some), possible.eq(have & (self.credit | ~reserve)),
             self.q_valid.eq(possible & load.some & k_there & v_there),
             self.k_ready.eq(possible & keys.some & v_there & q_there),
@@ -79,7 +79,7 @@ class Sequence(Component):
             self.stall_i.eq(have & ~(k_there & v_there)), self.stall_x.eq(self.q_valid & ~self.q_ready),
             key_end.eq(self.step & chunks.last), round_end.eq(key_end & what.last),
             over.eq((round_end & ~(closes & (what.leave > 1))) | (key_end & draining & drain.last)),
-            take.eq(~have | over), self.rounds.ready.eq(take),
+            take.eq(~have | over | (key_end & keys.last & more)), self.rounds.ready.eq(take),
         ]
         # Queries come and go one a key-time: no round is shorter than its queries are many.
         least = Signal(range(p + 1), reset_less=True)
@@ -100,12 +100,13 @@ class Sequence(Component):
             m.d.sync += self.q_addr.eq(self.q_addr + 1)
         with m.If(take):
             following = self.rounds.payload
-            m.d.sync += [
-                have.eq(self.rounds.valid), draining.eq(0), what.first.eq(1), closes.eq(following.closes),
-                what.load.eq(following.load), what.leave.eq(following.leave), what.ahead.eq(following.ahead),
-                what.inside.eq(following.inside),
-            ]
-            m.d.sync += [*pad.load(least), *load.load(following.load)]
+            m.d.sync += [have.eq(self.rounds.valid), more.eq(following.more)]
+            with m.If(following.opens):
+                m.d.sync += [
+                    draining.eq(0), what.first.eq(1), closes.eq(following.closes), what.load.eq(following.load),
+                    what.leave.eq(following.leave), what.ahead.eq(following.ahead), what.inside.eq(following.inside),
+                    *pad.load(least), *load.load(following.load),
+                ]
             for phase, part in enumerate(lists):
                 m.d.sync += part.load(following.lists[phase])
         with m.If(self.start):

@@ -24,7 +24,16 @@ def pack(build, job, operands):
     streams = {name: np.concatenate([words[name][head // (job.heads // job.kv_heads)][order] for head in range(job.heads)])
                for name in "kv"}
     size = build.beat_record.bytes
-    return {name: beats.reshape(-1, size) for name, beats in streams.items()}, {"q": words["q"].reshape(-1, size)}
+    buffers = {"q": words["q"].reshape(-1, size)} | ({"blocks": _listed(build, job)} if build.block_sparse else {})
+    return {name: beats.reshape(-1, size) for name, beats in streams.items()}, buffers
+
+
+def _listed(build, job):
+    """Words of the list of blocks, uint8 [words, bytes]; one of zeros where there is none."""
+    record = build.block_record
+    words = [{"index": index, "last": int(index == chosen[-1])} for chosen in job.blocks or () for index in chosen]
+    rows = [np.frombuffer(record.to_bytes(word), np.uint8) for word in words or [{"index": 0, "last": 0}]]
+    return np.stack(rows)
 
 
 def _vectors(build, job, name, operands, shape):

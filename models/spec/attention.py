@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from . import attention_cycles, attention_draw
-from .attention_job import MAX_FRACTION, MAX_MULTIPLIER, MIN_SHIFT, SCORE_BITS, AttentionJob, check_job
+from .attention_job import BLOCKS, MAX_FRACTION, MAX_MULTIPLIER, MIN_SHIFT, SCORE_BITS, AttentionJob, check_job
 from .engine import Buffer, EngineSpec, Stream
 from .errors import check_choice, check_int
 from .record import Field, Record
@@ -103,6 +103,22 @@ class Attention(EngineSpec):
         return Record((Field("data", self.bits, True, self.d_lanes, "elements; those beyond d are 0"),
                        Field("scale", SCALE_BITS, doc="of the whole vector, the same in each of its beats")))
 
+    @property
+    def max_blocks(self):
+        """Blocks of keys, of the smallest size."""
+        return -(-self.max_keys // BLOCKS[0])
+
+    @property
+    def max_listed(self):
+        """Words of the list of blocks."""
+        return -(-self.max_queries // self.p) * self.max_blocks
+
+    @property
+    def block_record(self):
+        """A word of the list of blocks."""
+        return Record((Field("index", max(1, (self.max_blocks - 1).bit_length()), doc="of the block"),
+                       Field("last", 1, doc="of its group")))
+
     @cached_property
     def job_record(self):
         fields = [
@@ -121,7 +137,9 @@ class Attention(EngineSpec):
         if self.score == "sigmoid":
             fields.append(Field("bias", SCORE_BITS, True, doc="added to the scores"))
         if self.block_sparse:
-            fields += [Field("blocks", 1, doc="x_blocks says which blocks there are"), Field("block", 2, doc="log2(block / 16)")]
+            fields += [Field("blocks", 1, doc="x_blocks says which blocks of keys there are"),
+                       Field("block", 2, doc="log2(block / 16)"),
+                       Field("listed", (self.max_listed + 1).bit_length(), doc="words of x_blocks")]
         return Record(tuple(fields))
 
     @property
@@ -134,7 +152,10 @@ class Attention(EngineSpec):
         words = self.max_heads * self.max_queries * self.max_chunks
         queries = Buffer("q", self.beat_record.bits, words, self.read_latency,
                          "queries, word (head * queries + query) * chunks + chunk")
-        return (queries,)
+        if not self.block_sparse:
+            return (queries,)
+        return queries, Buffer("blocks", self.block_record.bits, self.max_listed, self.read_latency,
+                               "blocks of keys of each group of queries, ascending; the same for all heads")
 
     @property
     def outputs(self):
@@ -164,9 +185,10 @@ class Attention(EngineSpec):
                   "chunks": self.chunks(job), "heads": job.heads, "causal": int(job.causal), "window": job.window,
                   "shift": job.shift}
         names = {field.name for field in self.job_record.fields} - set(values)
-        values |= {name: getattr(job, name) for name in names - {"blocks", "block"}}
+        values |= {name: getattr(job, name) for name in names - {"blocks", "block", "listed"}}
         if self.block_sparse:
-            values |= {"blocks": int(job.block > 0), "block": (job.block // 16).bit_length() - 1 if job.block else 0}
+            values |= {"blocks": int(job.block > 0), "block": (job.block // BLOCKS[0]).bit_length() - 1 if job.block else 0,
+                       "listed": sum(map(len, job.blocks)) if job.block else 0}
         return values
 
     @classmethod
@@ -188,7 +210,10 @@ class Attention(EngineSpec):
             return values + [{"multiplier": MAX_MULTIPLIER + 1}, {"out_multiplier": MAX_MULTIPLIER + 1}, {"unit": 0},
                              {"out_shift": MIN_SHIFT - 1}]
         values.append({"fraction": MAX_FRACTION + 1})
-        return values + ([{"blocks": 1, "causal": 1, "window": 0}] if self.block_sparse else [])
+        if self.block_sparse:
+            values += [{"blocks": 1, "listed": 1, "causal": 1, "window": 0}, {"blocks": 1, "listed": 0, "causal": 0, "window": 0},
+                       {"blocks": 1, "listed": self.max_listed + 1, "causal": 0, "window": 0}]
+        return values
 
     # Closed forms -----------------------------------------------------------------------------------------------------
     def beats(self, stream, job):

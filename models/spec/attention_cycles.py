@@ -9,15 +9,17 @@ the steps takes a fixed time.
 from .functions import EXP2_LATENCY, RECIPROCAL_LATENCY, SIGMOID_LATENCY
 
 __all__ = [
-    "DIVIDE_LATENCY", "DYADIC_LATENCY", "FIRST_STEP", "PHASES", "SHIFT_EXP_LATENCY", "cycles", "cycles_back_to_back", "in_flight",
-    "key_range", "key_times", "keys_streamed", "lists", "result_latency", "score_latency", "tree_levels", "value_latency",
-    "weight_latency",
+    "DIVIDE_LATENCY", "DYADIC_LATENCY", "FIRST_STEP", "LIST_LATENCY", "PHASES", "SHIFT_EXP_LATENCY", "cycles",
+    "cycles_back_to_back", "in_flight", "key_range", "key_times", "keys_streamed", "lists", "result_latency", "score_latency",
+    "tree_levels", "value_latency", "weight_latency",
 ]
 
 PHASES = {"online": 1, "sigmoid": 1, "two_pass": 2, "shiftmax": 3}
 """Rounds from a group's keys to its results: scores and values at once; scores, values; scores, exponentials, values."""
 FIRST_STEP = 8
 """The cycle of the first step."""
+LIST_LATENCY = 4
+"""More, and the buffer's latency, with a list of blocks."""
 DYADIC_LATENCY = 5
 """Multiply in two halves, add, shift, round, clamp."""
 DIVIDE_LATENCY = 31
@@ -98,8 +100,8 @@ def key_times(build, job):
 
 def cycles(build, job):
     """Cycles from the job's acceptance to that of its completion."""
-    chunks = build.chunks(job)
-    return job.heads * key_times(build, job) * chunks + chunks + FIRST_STEP + result_latency(build) + _BEHIND
+    chunks, begin = build.chunks(job), FIRST_STEP + (LIST_LATENCY + build.read_latency if job.block else 0)
+    return begin + job.heads * key_times(build, job) * chunks + chunks + result_latency(build) + _BEHIND
 
 
 def cycles_back_to_back(build, job):

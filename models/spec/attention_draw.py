@@ -19,8 +19,9 @@ def draw_build(cls, rng):
     score = str(rng.choice(["online", "online", "two_pass", "sigmoid", "shiftmax"]))
     return cls(
         p=int(rng.integers(1, 6)), d_lanes=lanes, score=score, bits=8 if score == "shiftmax" else int(rng.choice([8, 8, 16])),
-        max_queries=_draw(rng, 3, 20), max_keys=_draw(rng, 4, 40), max_d=_draw(rng, 3, 4 * lanes),
-        max_heads=int(rng.integers(1, 4)), read_latency=int(rng.integers(2, 5)))
+        max_queries=_draw(rng, 3, 20), max_keys=_draw(rng, 4, 60), max_d=_draw(rng, 3, 4 * lanes),
+        max_heads=int(rng.integers(1, 4)), block_sparse=score in ("online", "sigmoid") and bool(rng.integers(2)),
+        read_latency=int(rng.integers(2, 5)))
 
 
 def draw_job(build, rng):
