@@ -5,7 +5,7 @@ from functools import cache
 from inspect import getdoc, ismodule
 from pathlib import Path
 
-from ..models.formats import sparse_stream, ternary_stream
+from ..models.formats import attention_stream, sparse_stream, ternary_stream
 from ..models.formats.mantissas import Mantissas, align
 
 __all__ = ["flow_files", "read_template", "render"]
@@ -48,6 +48,7 @@ _CONSTRAINTS = {"vivado": ("vivado/clocks.xdc", "xdc"), "quartus": ("quartus/{na
 _FORMATS = {
     "ternary_engine": (ternary_stream, ternary_stream.pack_weights, ternary_stream.pack_activations),
     "sparse_chain": (sparse_stream, sparse_stream.pack_weights, sparse_stream.pack_activations, Mantissas, align),
+    "attention": (attention_stream, attention_stream.pack),
 }
 
 _FOLDER = Path(__file__).parent / "templates"

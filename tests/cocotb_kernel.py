@@ -11,7 +11,7 @@ from cocotb.triggers import ClockCycles, RisingEdge, ValueChange, with_timeout
 from cocotbext.axi import AxiResp
 from kernel_bench import CONFIG, REGISTERS, Kernel, pauses
 
-from sparseloom.fpga.vectors import deliver
+from sparseloom.fpga.deliver import deliver
 from sparseloom.models.formats.engines import pack
 from sparseloom.models.golden.engines import draw_operands, results
 from sparseloom.models.spec.engine import Status
