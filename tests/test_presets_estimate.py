@@ -9,7 +9,8 @@ from sparseloom import cli
 from sparseloom.models.spec.boards import Figure
 from sparseloom.models.spec.presets import PRESETS, Preset
 from sparseloom.perfmodel.linear import linear_layers, product
-from sparseloom.perfmodel.published.llm import KINDS, published
+from sparseloom.perfmodel.published.llm import published
+from sparseloom.perfmodel.published.rows import KINDS
 from sparseloom.perfmodel.workloads import LLAMA2_7B
 
 LANGUAGE = {name: preset for name, preset in PRESETS.items() if isinstance(preset, Preset)}
