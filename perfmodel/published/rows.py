@@ -16,7 +16,7 @@ _NUMBERS = ("clock_mhz", "value")
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """One figure: ``metric`` of ``system`` on ``device`` in ``unit``, what it ``covers``; ``clock_mhz`` None where it is not told.
+    """One figure: ``metric`` of ``system`` on ``device`` in ``unit``, what it ``covers``; ``clock_mhz`` None if not told.
     ``confidence``: ``primary`` if read where its authors wrote it, ``secondary`` if at second hand."""
 
     system: str
