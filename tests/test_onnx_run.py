@@ -37,8 +37,8 @@ X = f(2, 3, 4)
 WITH_NAN = np.array([1, np.nan, -np.inf, 2], np.float32)
 CASES = [
     *[(op, [X], {}) for op in ("Abs", "Ceil", "Cos", "Erf", "Exp", "Floor", "Neg", "Reciprocal", "Relu", "Round", "Sigmoid",
-                               "Sign", "Sin", "Tanh", "Softplus", "HardSwish", "Elu", "LeakyRelu", "HardSigmoid", "Identity", "Shape",
-                               "Size", "Flatten", "Transpose", "Dropout")],
+                               "Sign", "Sin", "Tanh", "Softplus", "HardSwish", "Elu", "LeakyRelu", "HardSigmoid", "Identity",
+                               "Shape", "Size", "Flatten", "Transpose", "Dropout")],
     ("Sqrt", [f(5, low=0.1)], {}), ("Log", [f(5, low=0.1)], {}), ("IsNaN", [WITH_NAN], {}), ("Not", [f(4) > 0], {}),
     ("Elu", [X], {"alpha": 0.3}), ("LeakyRelu", [X], {"alpha": 0.3}), ("HardSigmoid", [X], {"alpha": 0.3, "beta": 0.1}),
     ("Gelu", [10 * X], {}, 20), ("Gelu", [X], {"approximate": "tanh"}, 20),

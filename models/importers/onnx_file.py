@@ -10,7 +10,7 @@ from ..graph import Graph, Node, Nodes, Value
 from ..graph.nodes import first_fault
 from ..spec.errors import InputError
 from .onnx_layers import find_layers
-from .onnx_tensor import DTYPES, read_tensor, stored_bytes
+from .onnx_tensor import DTYPES, as_text, read_tensor, stored_bytes
 from .onnx_wire import check_wire
 
 __all__ = ["load_onnx"]
@@ -31,20 +31,17 @@ def load_onnx(path, data, float_weights=None):
     them as unsupported.
     """
     model = parse(data, path)
-    try:
-        nodes, nbytes = read_nodes(model, path)
-    except UnicodeDecodeError as error:
-        raise InputError(path, "a text", "be UTF-8", bytes(error.object[:16])) from None
+    nodes, nbytes = read_nodes(model, path)
     layers, products = find_layers(nodes, nbytes, path, float_weights)
     nodes = Nodes(nodes=[with_layer(node, products.get(at, "")) for at, node in enumerate(nodes.nodes)], inputs=nodes.inputs,
                   outputs=nodes.outputs, constants=nodes.constants, opset=nodes.opset)
-    name = model.graph.name
+    name = as_text(model.graph.name)
     return Graph(
         name=name if name not in EXPORTERS and len(name) <= MAX_MODEL_NAME and name.isprintable() else Path(path).stem,
         layers=layers,
         source=str(path),
         metadata={"opset": nodes.opset, "producer": clip(model.producer_name), "ir_version": model.ir_version,
-                  "properties": {clip(entry.key): entry.value for entry in model.metadata_props}},
+                  "properties": {clip(entry.key): as_text(entry.value) for entry in model.metadata_props}},
         nodes=nodes,
     )
 
@@ -56,7 +53,7 @@ def parse(data, path):
     check_wire(data, path)
     try:
         return onnx.ModelProto.FromString(bytes(data))
-    except (DecodeError, UnicodeDecodeError) as error:
+    except DecodeError as error:
         raise InputError(path, "file", "be an ONNX model", str(error).partition("\n")[0]) from None
 
 
@@ -108,11 +105,11 @@ def constant(proto, where, path):
     (name, value), = values.items()
     kinds = {"value": None, "value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     if name not in kinds or (name == "value") != isinstance(value, np.ndarray):
-        raise InputError(where, f"attribute {name}", "be a value, value_float, value_int or a list of them", value)
+        raise InputError(where, f"attribute {name}", "be a value, value_float, value_int or a list of them", type(value).__name__)
     try:
         return value if name == "value" else np.asarray(value, kinds[name])
     except (TypeError, ValueError, OverflowError):
-        raise InputError(where, f"attribute {name}", "be numbers", value) from None
+        raise InputError(where, f"attribute {name}", "be numbers", type(value).__name__) from None
 
 
 def read_attributes(proto, where, path):
@@ -128,7 +125,7 @@ def read_attributes(proto, where, path):
         elif kind == TEXT:
             yield name, bytes(attribute.s).decode(errors="replace")
         elif kind == TENSOR:
-            yield name, read_tensor(attribute.t, f"{proto.name or proto.op_type}.{name}", path)
+            yield name, read_tensor(attribute.t, f"{clip(proto.name) or clip(proto.op_type)}.{name}", path)
         elif kind == FLOATS:
             yield name, tuple(attribute.floats)
         elif kind == INTS:
@@ -152,13 +149,16 @@ def read_value(value, path):
 
 def text(value, where, field, empty=False):
     """A name out of the file; InputError unless it can be printed on a line and is not too long."""
+    if isinstance(value, bytes):  # so protobuf gives what is no UTF-8
+        raise InputError(where, field, "be UTF-8", value[:16])
     if len(value) > MAX_TEXT or not value.isprintable() or not (value or empty):
         raise InputError(where, field, f"be 1..{MAX_TEXT} printable characters", value)
     return value
 
 
 def clip(value):
-    return "".join(letter for letter in value[:MAX_TEXT] if letter.isprintable())
+    """What can be printed of a text that is for people alone."""
+    return "".join(letter for letter in as_text(value[:MAX_TEXT]) if letter.isprintable())
 
 
 def add(constants, name, array, path):

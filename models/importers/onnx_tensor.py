@@ -9,7 +9,7 @@ import numpy as np
 from ..spec.errors import InputError
 from .files import check_name, map_file
 
-__all__ = ["DTYPES", "read_tensor", "stored_bytes"]
+__all__ = ["DTYPES", "as_text", "read_tensor", "stored_bytes"]
 
 MAX_DIMS = 16
 MAX_SIZE = 1 << 40
@@ -100,13 +100,18 @@ def texts(tensor, shape, where):
     if len(values) != math.prod(shape):
         raise InputError(where, "data", f"be {math.prod(shape)} texts", len(values))
     array = np.empty(len(values), object)
-    array[:] = [bytes(value).decode(errors="replace") for value in values]
+    array[:] = [as_text(bytes(value)) for value in values]
     return array.reshape(shape)
+
+
+def as_text(value):
+    """A text of a message, which comes as bytes if it is no UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
 
 
 def external(tensor, want, path, where):
     """The bytes of a tensor that lies in another file: in the folder of ``path`` or below it, and nowhere else."""
-    told = {entry.key: entry.value for entry in tensor.external_data}
+    told = {as_text(entry.key): as_text(entry.value) for entry in tensor.external_data}
     location = check_name(told.get("location", ""), where, "location of the data")
     if "\\" in location or location.startswith("/") or ":" in location:
         raise InputError(where, "location of the data", "be a path below the model's folder", location)

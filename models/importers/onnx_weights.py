@@ -115,7 +115,7 @@ def read_grouped(matrix, scale, zero, form, where):
     shape = n, -(-k // group)
     with legal(where):
         if zero is not None or centre != 1 << (bits - 1):
-            value = np.zeros((1, 1)) if zero is None else zero[0]
+            value = np.zeros((1, 1), np.int32) if zero is None else zero[0].astype(np.int32)
             zero = np.broadcast_to(value + centre, shape).astype(np.uint8)
         return GroupedWeight(
             codes=np.ascontiguousarray(codes_of(matrix, where) + centre).astype(np.uint8), bits=bits, zero=zero,
