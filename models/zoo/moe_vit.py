@@ -166,7 +166,9 @@ class MoeVit:
         return self._linear(self._norm(x[:, 0], "norm", observe), f"heads.{task}")
 
     def _linear(self, x, name):
-        return x @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
+        rows = x.reshape(-1, x.shape[-1])  # one product, not one an image
+        y = rows @ self.tensors[f"{name}.weight"].T + self.tensors[f"{name}.bias"]
+        return y.reshape(*x.shape[:-1], -1)
 
     def _norm(self, x, name, observe):
         centred = x - x.mean(axis=-1, keepdims=True)
