@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from . import attention_cycles, attention_draw
-from .attention_job import BLOCKS, MAX_FRACTION, MAX_MULTIPLIER, MIN_SHIFT, SCORE_BITS, AttentionJob, check_job
+from .attention_job import BLOCKS, MAX_FRACTION, MAX_MULTIPLIER, MAX_UNIT, MIN_SHIFT, SCORE_BITS, AttentionJob, check_job
 from .engine import Buffer, EngineSpec, Stream
 from .errors import check_choice, check_int
 from .record import Field, Record
@@ -84,9 +84,12 @@ class Attention(EngineSpec):
 
     @property
     def acc_peak(self):
-        """Largest magnitude of a sum of weighted values: every weight the largest. Shiftmax: all together are."""
-        keys = 1 if self.score == "shiftmax" else self.max_keys
-        return keys * WEIGHT_ONE << (self.bits - 1)
+        """Largest magnitude of a sum of weighted values: every weight the largest.
+
+        Shiftmax: probabilities add up to the largest weight at most, unless the sum of exponentials was clamped; then each is
+        at most MAX_UNIT / 2."""
+        weights = max(WEIGHT_ONE, self.max_keys * (MAX_UNIT >> 1)) if self.score == "shiftmax" else self.max_keys * WEIGHT_ONE
+        return weights << (self.bits - 1)
 
     @property
     def acc_width(self):

@@ -36,7 +36,8 @@ def draw_job(build, rng):
     elif mask == 2:
         block = int(rng.choice([16, 32]))
         shape |= {"block": block, "blocks": _draw_blocks(rng, -(-keys // block), build.p, queries) if rng.integers(4) else None}
-    middle = 2 * build.bits + 18 + int(rng.integers(-4, 5))
+    # Now and then scores that are clamped.
+    middle = 2 * build.bits + 18 + int(rng.integers(-4, 5)) - int(rng.choice([0, 0, 0, 12]))
     shape |= {"shift": middle, "fraction": int(rng.integers(MAX_FRACTION + 1))}
     if build.score == "sigmoid":
         wide = 1 << (SCORE_BITS - 1 if rng.integers(4) == 0 else 14)
