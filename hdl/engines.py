@@ -12,6 +12,9 @@ def component(build):
     if build.name == "sparse_chain":
         from .sparse_chain.engine import SparseChain
         return SparseChain(build)
+    if build.name == "vector":
+        from .vector.engine import Vector
+        return Vector(build)
     if build.name == "attention":
         from .attention.engine import Attention
         return Attention(build)

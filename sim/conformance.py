@@ -113,7 +113,8 @@ def _check_causes(build, works, receipts, mode):
     total = {cause: sum(receipt.done[cause] for receipt in receipts) for cause in ("stall_i", "stall_x", "stall_o")}
     late = sum(receipt.done["cycles"] - build.cycles(work.job) for work, receipt in zip(works, receipts, strict=True))
     counted = {cause for cause, cycles in total.items() if cycles}
-    caused = {"idle_source": {"stall_i"} if late else counted & {"stall_i"}, "stalling_sink": {"stall_x", "stall_o"}}
+    refused = {"stall_x", "stall_o"} if build.buffers else {"stall_o"}
+    caused = {"idle_source": {"stall_i"} if late else counted & {"stall_i"}, "stalling_sink": refused}
     if counted != caused.get(mode, counted):
         raise Mismatch(f"{build!r}, {mode}: {late} cycles late, only {caused[mode]} may count, counted {total}")
 

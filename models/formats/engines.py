@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import attention_stream, sparse_stream, ternary_stream
+from . import attention_stream, sparse_stream, ternary_stream, vector_stream
 
 __all__ = ["Image", "collect", "decode_beats", "pack"]
 
@@ -22,13 +22,14 @@ def pack(build, job, operands):
 
     ternary_engine: ``x`` int8 [m, k], ``w`` int8 [n, k]. sparse_chain: ``x`` int8 [m, k], ``x_scale`` of 16 bits [m, x_groups],
     and what ``sparse_stream.pack_weights`` takes. attention: what ``attention_stream.pack`` takes.
+    vector: what ``vector_stream.pack`` takes.
     """
     return _FAMILIES[build.name][0](build, job, operands)
 
 
 def collect(build, job, outputs):
     """Results (dict of arrays; ternary_engine: ``y`` int32 [m, n], ``absmax`` int64 [m], ``squares`` object [m];
-    sparse_chain: ``y`` int32 [m, n]; attention: ``y`` int32 [heads, queries, d]) from result beats.
+    sparse_chain: ``y`` int32 [m, n]; attention: ``y`` int32 [heads, queries, d]; vector: ``y`` int32 [m, k]) from result beats.
 
     ``outputs`` maps a stream's name to its beats, uint8 [beats, record bytes]. Raises ValueError for a beat outside the job.
     """
@@ -94,6 +95,14 @@ def _collect_sparse(build, job, outputs):
     return {"y": _matrix(build, job, outputs, build.chains)}
 
 
+def _pack_vector(build, job, operands):
+    return Image(*vector_stream.pack(build, job, operands))
+
+
+def _collect_vector(build, job, outputs):
+    return vector_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
+
+
 def _pack_attention(build, job, operands):
     return Image(*attention_stream.pack(build, job, operands))
 
@@ -103,4 +112,4 @@ def _collect_attention(build, job, outputs):
 
 
 _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse),
-             "attention": (_pack_attention, _collect_attention)}
+             "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector)}

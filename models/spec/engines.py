@@ -3,7 +3,8 @@
 from .attention import Attention
 from .sparse_chain import SparseChain
 from .ternary import TernaryEngine
+from .vector import Vector
 
 __all__ = ["ENGINES"]
 
-ENGINES = {spec.name: spec for spec in (TernaryEngine, SparseChain, Attention)}
+ENGINES = {spec.name: spec for spec in (TernaryEngine, SparseChain, Attention, Vector)}
