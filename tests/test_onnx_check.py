@@ -9,6 +9,7 @@ import pytest
 from sparseloom.cli import main
 from sparseloom.models.golden.onnx_int8 import Int8
 from sparseloom.models.golden.onnx_run import run
+from sparseloom.models.golden.onnx_workload import workload
 from sparseloom.models.importers import load
 from sparseloom.models.importers.onnx_check import describe_operators
 from sparseloom.models.importers.onnx_patterns import find_patterns
@@ -223,3 +224,20 @@ def test_many_refused_nodes_are_one_line(onnx_tools, tmp_path, capsys):
 
 def test_the_documents_table_is_that_of_the_code(root):
     assert markdown() in (root / "docs" / "onnx.md").read_text(), "write markdown() of onnx_support into docs/onnx.md"
+
+
+def test_the_workload_of_a_block(onnx_tools, tmp_path):
+    """Sizes and multiply-accumulates by hand: five tokens of width 8, one head of 8, a convolution and a product on the host."""
+    chain = Chain(onnx_tools)
+    y = gelu(chain, attention(chain, layer_norm(chain)))
+    maps = chain("Reshape", y, np.array([1, 1, TOKENS, WIDTH]))
+    chain("Conv", maps, np.ones((2, 1, 3, 3), np.float32))
+    chain("MatMul", "x", chain("Transpose", "x", perm=[1, 0]))
+    (tmp_path / "m").write_bytes(chain.content(y))
+    graph = load(tmp_path / "m", float_weights="int8")
+    found = workload(graph, {"x": RNG.normal(size=(TOKENS, WIDTH)).astype(np.float32)})
+    assert [(each.op, each.sizes, each.macs) for each in found if each.runs_on != "host" or each.macs] == [
+        ("layer norm", {"m": 5, "k": 8}, 0), *3 * [("linear", {"m": 5, "n": 8, "k": 8}, 320)],
+        ("attention", {"heads": 1, "queries": 5, "keys": 5, "d": 8}, 400), ("GELU", {"elements": 40}, 0),
+        ("convolution", {"elements": 2 * 3 * 6}, 2 * 3 * 6 * 9), ("product", {"elements": 25}, 200)]
+    assert [each.op for each in found if each.runs_on == "host" and not each.macs] == ["Transpose", "Reshape", "Transpose"]
