@@ -11,7 +11,7 @@ from .runner import Receipt, SimulationError
 
 __all__ = ["PySimulator"]
 
-QUIET_CYCLES = 500
+QUIET_CYCLES = 1000
 """Cycles without a transfer after which the engine counts as stuck; the small builds simulated here are silent far shorter."""
 
 

@@ -9,10 +9,13 @@ from ..common.delay import delay
 from ..common.job_shell import JobShell
 from ..common.ports import EngineSignature
 from .elementwise import Elementwise
+from .ilayernorm import Ilayernorm
 from .intake import Intake
 from .norm import Norm
 from .rescale import Rescale
 from .results import Results
+from .shiftgelu import Shiftgelu
+from .shiftmax import Shiftmax
 
 __all__ = ["Vector"]
 
@@ -22,7 +25,7 @@ def _stage(build):
         return Elementwise(build)
     if build.function in NORMS:
         return Norm(build)
-    raise ValueError(build.function)
+    return {"shiftmax": Shiftmax, "shiftgelu": Shiftgelu, "ilayernorm": Ilayernorm}[build.function](build)
 
 
 class Vector(Component):

@@ -18,11 +18,12 @@ class RowMemory(Component):
     """A ring of beats, and beside it a queue of statistics, one a row; a row is read once its statistic is there.
 
     *Parameters*: ``build``; ``width`` of an element; ``depth`` in beats, a power of two; ``statistic``, a shape; ``reads``:
-    cycles from a request to the beat, ``ROW_READ`` or more.
+    cycles from a request to the beat, ``ROW_READ`` or more. Block RAM.
     *Members*: ``took``, ``took_last``: a beat will be put, a row's last; ``room`` for another, a register. ``put`` with ``data``.
     ``known`` with ``statistic``. ``offers``: the next beat may be asked for, a register; ``go``: it is, in the same cycle;
-    ``beat``: its number in its row. ``reads`` cycles later ``o_put``, ``o_first``, ``o_last``, ``o_data``, ``o_statistic``.
-    *Limits*: ``ROWS`` rows at a time between ``took_last`` and the request of their last beat. Block RAM.
+    ``beat``: its number in its row, ``last``: its end. ``reads`` cycles later ``o_put``, ``o_first``, ``o_last``, ``o_data`` and
+    ``o_statistic``.
+    *Limits*: ``ROWS`` rows at a time between ``took_last`` and the request of their last beat.
     """
 
     def __init__(self, build, width, depth, statistic, reads=ROW_READ):
@@ -31,7 +32,7 @@ class RowMemory(Component):
         super().__init__({
             "job": In(layout(build.job_record)), "start": In(1), "took": In(1), "took_last": In(1), "room": Out(1),
             "put": In(1), "data": In(self.row), "known": In(1), "statistic": In(statistic), "offers": Out(1), "go": In(1),
-            "beat": Out(range(max(2, build.max_beats))), "o_put": Out(1), "o_first": Out(1), "o_last": Out(1),
+            "beat": Out(range(max(2, build.max_beats))), "last": Out(1), "o_put": Out(1), "o_first": Out(1), "o_last": Out(1),
             "o_data": Out(self.row), "o_statistic": Out(statistic),
         })
 
@@ -49,7 +50,7 @@ class RowMemory(Component):
             rows.o.ready.eq(self.go & beats.last),
         ]
         first = Signal()
-        m.d.comb += first.eq(self.beat == 0)
+        m.d.comb += [first.eq(self.beat == 0), self.last.eq(beats.last)]
         with m.If(self.go):
             m.d.sync += [*beats.advance(), self.beat.eq(self.beat + 1), get.eq(get + 1)]
             with m.If(beats.last):

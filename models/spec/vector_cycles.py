@@ -58,7 +58,7 @@ def _statistic(build):
         return [levels + 1, levels + 2 + DIVIDE_BITS]
     if function == "shiftgelu":
         return [levels + 1 + SHIFT_EXP_LATENCY[function]]
-    return [sums_latency(build) + 1 + root_cycles(build)] if function == "ilayernorm" else []
+    return [1 + sums_latency(build) + 1 + root_cycles(build)] if function == "ilayernorm" else []
 
 
 def _pipelines(build):

@@ -13,7 +13,7 @@ __all__ = [
 ELEMENTWISE = ("gelu", "silu", "sigmoid", "exp2", "reciprocal", "rsqrt")
 NORMS = ("layernorm", "rmsnorm")
 SHIFTS = ("shiftmax", "shiftgelu")
-FUNCTIONS = (*ELEMENTWISE, *NORMS)
+FUNCTIONS = (*ELEMENTWISE, *NORMS, *SHIFTS, "ilayernorm")
 MULTIPLIER_BITS, SHIFT_BITS, EPS_BITS = 16, 6, 48
 NORM_FRACTION = 20
 """Fraction bits of a normalised element."""
