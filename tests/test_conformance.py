@@ -2,6 +2,7 @@
 
 import pytest
 
+from sparseloom.models.spec.attention import Attention
 from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
@@ -13,6 +14,7 @@ WIDE = {
     "tree": TernaryEngine(rows=16, lanes=20, datapath="tree", max_k=1024, max_n=1024, max_m=2),
     "table": TernaryEngine(rows=16, lanes=20, datapath="table", max_k=1024, max_n=1024, max_m=2),
     "chains": SparseChain(max_k=1536, max_n=576, max_m=2),
+    "slots": Attention(p=4, d_lanes=16, score="two_pass", max_queries=50, max_keys=60, max_heads=2),
 }
 
 

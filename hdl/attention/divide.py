@@ -9,7 +9,7 @@ DIVIDEND_BITS = 31
 
 
 class DivideFull(Component):
-    """o = floor((2**31 - 1) / i) for 1 <= i < 2**31.
+    """o = floor((2**31 - 1) / i) for 1 <= i < 2**31; for 0 all ones.
 
     *Members*: ``i``, ``o``. *Latency*: a cycle a bit, a division a cycle. *Handshake*: none.
     """

@@ -38,7 +38,8 @@ class Attention(Component):
     ``EngineSignature(build)``.
     *Latency*: ``build.cycles(job)``, exactly, if nothing refuses. *Handshake*: jobs queue two deep; keys, values, reads and
     results may stall in any pattern; a beat of keys is taken in the same cycle as the beat of values and the word of queries that
-    go with it. *Limits*: shapes up to the build's maxima; a job outside them completes with status ILLEGAL and consumes nothing.
+    go with it. *Limits*: shapes up to the build's maxima; a job outside them completes with status ILLEGAL and consumes nothing;
+    a list of blocks that names one beyond the keys ends in OVERFLOW.
     """
 
     def __init__(self, build: AttentionSpec):
@@ -72,7 +73,7 @@ class Attention(Component):
         if build.block_sparse:
             listed = self.x_blocks
             m.d.comb += [listed.addr.eq(plan.addr), listed.valid.eq(plan.valid), plan.ready.eq(listed.ready),
-                         plan.data.eq(listed.data)]
+                         plan.data.eq(listed.data), shell.overflow.eq(plan.bad)]
         clamped = self._slots(m, job, sequence, results)
         with m.If(shell.start):
             m.d.sync += shell.saturated.eq(0)
@@ -123,6 +124,8 @@ class Attention(Component):
             score, weights, values = Score(build), _WEIGHTS[build.score](build), Values(build)
             for name, part in (("score", score), ("weights", weights), ("values", values)):
                 m.submodules[f"{name}_{slot}"] = part
+            if build.score == "shiftmax":
+                m.d.comb += weights.leaves.eq(delay(m, now.leave > slot, score.latency, f"leaving_{slot}"))
             ways.append(weights)
             wait = score.latency
             m.d.comb += [
@@ -160,7 +163,7 @@ class Attention(Component):
         return count
 
     def _divide(self, m, ways):
-        """One division a query: no two slots begin a round in the same key-time."""
+        """One division a query: no two slots that have one begin with its values in the same key-time."""
         m.submodules.divide = divide = DivideFull()
         divisor = Signal.like(divide.i, reset_less=True)
         m.d.sync += divisor.eq(reduce(or_, (weights.divisor for weights in ways)))

@@ -20,8 +20,8 @@ class Listing(Component):
     """Blocks of keys, group after group, the list anew for each head.
 
     *Members*: ``job`` with ``start``; ``addr``, ``valid``, ``ready``, ``data`` of the buffer; ``blocks`` stream: ``keys`` of a
-    block, ``last`` of its group.
-    *Latency*: a block a cycle. *Limits*: a block beyond the keys counts as a whole one.
+    block, ``last`` of its group; ``bad`` high if a block lies beyond the keys: it counts as a whole one.
+    *Latency*: a block a cycle.
     """
 
     def __init__(self, build):
@@ -29,7 +29,7 @@ class Listing(Component):
         entry = data.StructLayout({"keys": range(build.max_keys + 1), "last": 1})
         super().__init__({
             "job": In(layout(build.job_record)), "start": In(1), "addr": Out(range(build.max_listed)), "valid": Out(1),
-            "ready": In(1), "data": In(layout(build.block_record)), "blocks": Out(stream.Signature(entry)),
+            "ready": In(1), "data": In(layout(build.block_record)), "blocks": Out(stream.Signature(entry)), "bad": Out(1),
         })
 
     def elaborate(self, platform):
@@ -66,4 +66,9 @@ class Listing(Component):
             queue.i.payload.keys.eq(keys), queue.i.payload.last.eq(delay(m, self.data.last, 3, "last")),
             queue.i.valid.eq(delay(m, asked, build.read_latency + 3, "asked", reset_less=False)),
         ]
+        beyond = delay(m, left <= 0, 1, "beyond")
+        with m.If(self.start):
+            m.d.sync += self.bad.eq(0)
+        with m.Elif(queue.i.valid & beyond):
+            m.d.sync += self.bad.eq(1)
         return m

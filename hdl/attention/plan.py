@@ -36,7 +36,8 @@ class Plan(Component):
     *Members*: ``job`` with ``start``; ``rounds`` stream of :func:`round_layout`: ``lists[0]`` keys whose scores are made,
     ``lists[-1]`` keys whose values are summed; ``ahead``: the first key lies so far before the last that query 0 sees;
     ``inside``: and so far inside its window.
-    *Members* of a block-sparse build: ``addr``, ``valid``, ``ready``, ``data`` of the list of blocks.
+    *Members* of a block-sparse build: ``addr``, ``valid``, ``ready``, ``data`` of the list of blocks; ``bad``: it lists a block
+    that does not exist.
     *Latency*: the first round five cycles after ``start``, then one a cycle; a block a cycle of a list.
     """
 
@@ -45,6 +46,7 @@ class Plan(Component):
         super().__init__({
             "job": In(layout(build.job_record)), "start": In(1), "rounds": Out(stream.Signature(round_layout(build))),
             "addr": Out(range(build.max_listed)), "valid": Out(1), "ready": In(1), "data": In(layout(build.block_record)),
+            "bad": Out(1),
         })
 
     def elaborate(self, platform):
@@ -65,7 +67,8 @@ class Plan(Component):
             m.d.comb += [
                 listing.job.eq(job), listing.start.eq(begin & job.blocks),
                 self.addr.eq(listing.addr), self.valid.eq(listing.valid),
-                listing.ready.eq(self.ready), listing.data.eq(self.data), listing.blocks.ready.eq(go & job.blocks),
+                self.bad.eq(listing.bad & job.blocks), listing.ready.eq(self.ready),
+                listing.data.eq(self.data), listing.blocks.ready.eq(go & job.blocks),
             ]
             with m.If(job.blocks):
                 m.d.comb += [listed.eq(listing.blocks.valid), ends.eq(listing.blocks.payload.last),

@@ -23,12 +23,12 @@ _EXP_BITS = (MAX_UNIT << _STEPS).bit_length()
 class Shiftmax(Weights):
     """P = floor(e * floor((2**31 - 1) / sum) / 2**16), e = floor((r / 2 + unit) * 2**(15 - q)).
 
-    Further members: ``divisor``: this slot's sum when it is whole, 0 in all other cycles; ``inverse`` in, ``DIVIDE_LATENCY`` + 1
-    cycles later, the largest 31-bit number divided by it.
+    Further members: ``leaves`` in, with ``first``: this slot has a query whose values begin; ``divisor`` out: its sum then, 0 in
+    all other cycles; ``inverse`` in, ``DIVIDE_LATENCY`` + 1 cycles later: the largest 31-bit number divided by it.
     """
 
     def __init__(self, build):
-        super().__init__(build, divisor=Out(DIVIDEND_BITS), inverse=In(DIVIDEND_BITS))
+        super().__init__(build, leaves=In(1), divisor=Out(DIVIDEND_BITS), inverse=In(DIVIDEND_BITS))
 
     def elaborate(self, platform):
         m = Module()
@@ -94,7 +94,7 @@ class Shiftmax(Weights):
         return get.data
 
     def _divisor(self, m, valid, first, e):
-        """The round's sum when the next begins, clamped to 31 bits, at least 1."""
+        """The sum of the round before, clamped to 31 bits."""
         total = Signal(range(self.build.max_keys << _EXP_BITS), reset_less=True)
         whole = Signal(len(total), reset_less=True)
         with m.If(valid):
@@ -104,5 +104,7 @@ class Shiftmax(Weights):
                 m.d.sync += whole.eq(total)
         clamped = Signal(DIVIDEND_BITS)
         m.d.comb += clamped.eq(Mux(whole[DIVIDEND_BITS:].any(), (1 << DIVIDEND_BITS) - 1, whole[:DIVIDEND_BITS]))
-        now = delay(m, valid & first, 1, "whole", reset_less=False)
-        m.d.sync += self.divisor.eq(Mux(now, Mux(clamped == 0, 1, clamped), 0))
+        leaves = delay(m, self.leaves, SHIFT_EXP_LATENCY, "leaves")
+        now = delay(m, valid & first & leaves, 1, "whole", reset_less=False)
+        # Where nothing is seen the sum is 0, and nothing is multiplied by its inverse.
+        m.d.sync += self.divisor.eq(Mux(now, clamped, 0))
