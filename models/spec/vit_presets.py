@@ -96,4 +96,13 @@ VIT_PRESETS = {preset.name: preset for preset in (
         lanes=Figure(16, "assumed", "as Edge-MoE"), beat_bytes=Figure(32, "assumed", "as Edge-MoE"),
         norm_lanes=_OUR_NORM,
     ),
+    VitPreset(
+        name="sparseloom-zcu102",
+        about="our own machine within UbiMoE's DSP slices on a ZCU102: what our engines make of the same chip",
+        clock=Figure(300e6, "assumed", "what Edge-MoE and UbiMoE reach on this part; ours was not placed"), bandwidth=_DDR,
+        modules=Figure(1, "ours", "chosen"), queries=Figure(4, "ours", "chosen"), attention_lanes=Figure(32, "ours", "chosen"),
+        attention_bits=Figure(8, "ours", "int8 operands with 16-bit scales"), score=Figure("two_pass", "ours", "the smallest"),
+        tokens=Figure(4, "ours", "chosen"), rows=Figure(16, "ours", "chosen"), lanes=Figure(32, "ours", "chosen"),
+        beat_bytes=Figure(64, "ours", "all of the memory's bandwidth at this clock"), norm_lanes=Figure(16, "ours", "chosen"),
+    ),
 )}
