@@ -40,7 +40,10 @@ class Dyadic(Component):
         sticky, quotient = Signal(reset_less=True), Signal(signed(len(whole)), reset_less=True)
         guard, below = Signal(reset_less=True), Signal(reset_less=True)
         rounded = Signal(signed(len(whole) + 1), reset_less=True)
-        m.d.sync += [fit(lower, self.value * self.factor[:_HALF]), fit(upper, self.value * self.factor[_HALF:])]
+        # A single bit takes no multiplier.
+        above = self.factor[_HALF:]
+        m.d.sync += [fit(lower, self.value * self.factor[:_HALF]),
+                     fit(upper, Mux(above, self.value, 0) if len(above) == 1 else self.value * above)]
         # What lies below the upper part only matters for being there or not.
         m.d.sync += [fit(whole, upper + lower[_HALF:].as_signed()), sticky.eq(lower[:_HALF].any())]
         amount, moved = Signal(range(MAX_SHIFT - MIN_SHIFT + 1), reset_less=True), Signal(len(whole))
