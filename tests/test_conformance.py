@@ -6,6 +6,8 @@ from sparseloom.models.spec.attention import Attention
 from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
+from sparseloom.models.spec.vector import Vector
+from sparseloom.models.spec.vector_job import FUNCTIONS
 from sparseloom.sim.conformance import MODES, check_build, draw_builds
 
 pytestmark = pytest.mark.rtl
@@ -15,7 +17,11 @@ WIDE = {
     "table": TernaryEngine(rows=16, lanes=20, datapath="table", max_k=1024, max_n=1024, max_m=2),
     "chains": SparseChain(max_k=1536, max_n=576, max_m=2),
     "slots": Attention(p=4, d_lanes=16, score="two_pass", max_queries=50, max_keys=60, max_heads=2),
+    "rows": Vector(max_k=192, max_m=5),
 }
+NOT_DRAWN = [function for function in FUNCTIONS if function not in
+             {build.function for build in draw_builds(Vector, 10, seed=2026)}]
+"""The vector engine's functions that none of its random builds has."""
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -30,6 +36,12 @@ def test_random_builds(name, index):
 def test_wide_build(name):
     seen = check_build(WIDE[name], jobs=6, seed=5, modes=("free", "both"))
     assert seen.values > 0
+
+
+@pytest.mark.parametrize("function", NOT_DRAWN)
+def test_every_function_of_the_vector_engine(function):
+    seen = check_build(Vector(function=function, lanes=3, max_m=4, max_k=25, narrow=True), jobs=30, seed=3)
+    assert seen.values > 30
 
 
 @pytest.mark.slow
