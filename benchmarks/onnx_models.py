@@ -4,14 +4,17 @@ python benchmarks/onnx_models.py [MODEL...] [--json]
 
 float: every operator in float32, integer products exact, as the file says. int8: the products of layers in an engine's arithmetic
 (weights int8 for each row or as stored, activations int8 for each token, exact sums). int8 attention: the products of two values
-too. node by node: every operator alone, on the inputs that onnxruntime computed, where a code that is rounded the other way
-changes nothing else. Errors are against onnxruntime, rms ones over the standard deviation of its output. Models are downloaded
-once (90, 15, 69 and 21 MB) or taken from the folder of wheels that SPARSELOOM_WHEELS names. Picture and font are matplotlib's.
+too. engines: products on the golden sparse chain, attention (without a mask), norms and activations by the attention and vector
+engines' golden models, integers throughout; their cycles are exact. node by node: every operator alone, on the inputs that
+onnxruntime computed, where a code that is rounded the other way changes nothing else. Errors are against onnxruntime, rms ones
+over the standard deviation of its output. Models are downloaded once (90, 15, 69 and 21 MB) or taken from the folder of wheels
+that SPARSELOOM_WHEELS names. Picture and font are matplotlib's.
 """
 
 import argparse
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import matplotlib
@@ -20,11 +23,17 @@ import onnx
 import onnxruntime
 from PIL import Image, ImageDraw, ImageFont
 
+from sparseloom.host.compiler import compile_graph
+from sparseloom.host.golden import GoldenDevice
+from sparseloom.host.runtime import Runtime
 from sparseloom.models.golden.onnx_call import Call
+from sparseloom.models.golden.onnx_engines import EngineOperations
 from sparseloom.models.golden.onnx_int8 import Int8
 from sparseloom.models.golden.onnx_run import KERNELS, run
+from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.zoo.onnx_models import ONNX_MODELS
 
+CHAIN = SparseChain()
 LIMIT = 1e-4  # of the float path's largest error, where no code can flip
 NODE_LIMIT, FLIPS = 1e-5, 1e-4  # of one operator: its float error over its largest result, the part of its integers that differ
 SIZE, PATCH_MEAN, PATCH_DEVIATION = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -140,7 +149,9 @@ def measure(name):
     session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
     want, = session.run(None, inputs)
     int8 = Int8(graph)
-    paths = {"float": {}, "int8": {"linear": int8.linear}, "int8 attention": {"linear": int8.linear, "product": int8.product}}
+    runtime, engines = Runtime(GoldenDevice(CHAIN), compile_graph(graph, CHAIN)), EngineOperations(graph)
+    paths = {"float": {}, "int8": {"linear": int8.linear}, "int8 attention": {"linear": int8.linear, "product": int8.product},
+             "engines": {"linear": runtime.linear, "operations": engines.operations}}
     row = {"model": name, "output": list(want.shape), "deviation": float(want.std()), "paths": {}}
     meant = meaning(graph, want)
     row["onnxruntime"] = meant if isinstance(meant, str) else ""
@@ -155,6 +166,11 @@ def measure(name):
             "equal": float((have == want).mean()), "seconds": seconds,
             "meaning": found if isinstance(found, str) else f"cosine of mean vectors {float(found @ meant):.5f}",
         }  # fmt: skip
+    cycles = Counter({"sparse_chain": sum(call.receipt.cycles for call in runtime.calls)})
+    for each in engines.jobs:
+        cycles[each.build.name] += each.build.cycles(each.job)
+    row["cycles"], row["jobs"] = dict(cycles), len(runtime.calls) + len(engines.jobs)
+    row["saturated"] = sum(each.saturated for each in engines.jobs)
     alone = row["node_by_node"] = node_by_node(graph, model.path, inputs)
     close = alone["worst_float"] <= NODE_LIMIT and alone["integers_that_differ"] <= FLIPS * alone["integers"]
     row["passed"] = close and (flips or row["paths"]["float"]["max_error"] <= LIMIT)
@@ -167,6 +183,8 @@ def told(row):
     for path, found in row["paths"].items():
         lines.append(f"  {path:15} largest error {found['max_error']:.2e}, rms {found['rms_error']:.2e} of the deviation, "
                      f"{found['seconds']:.2f} s; {found['meaning']}")
+    lines.append(f"  engines         {row['jobs']} operations, {row['saturated']} values clamped; cycles (exact, default builds) "
+                 + ", ".join(f"{name} {count:,}" for name, count in row["cycles"].items()))
     alone = row["node_by_node"]
     lines.append(f"  node by node    {alone['nodes']} nodes: floats within {alone['worst_float']:.1e} of the largest, "
                  f"{alone['integers_that_differ']} of {alone['integers']:,} integers differ")

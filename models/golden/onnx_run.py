@@ -22,24 +22,30 @@ LIVE = 4  # times as many in all values that are still needed
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 
 
-def run(graph, inputs, *, linear=None, product=None, observe=None, limit=MAX_ELEMENTS):
+def run(graph, inputs, *, linear=None, product=None, operations=None, observe=None, limit=MAX_ELEMENTS):
     """``{output: array}`` of ``graph`` (with ``nodes``) for ``inputs``, arrays by name. Floats are float32, integer sums exact.
 
     ``linear(name, x)``: the product of ``x`` float32 [m, k] and the matrix of the graph's layer ``name``, in the place of float
     products (MatMul, Gemm, Conv of patches); ``product(a, b)``: of two values, float32, in the place of MatMul; None: NumPy's.
-    ``observe(node, inputs, outputs)`` is called after each node. ``limit``: elements of one value, 4 times as many of all.
+    ``operations``, ``{value: (names, function)}``: the value is ``function`` of the values of those names, unless that is None;
+    then what its node gives. ``observe(node, inputs, outputs)`` is called after each node. ``limit``: elements of one value, four
+    times as many of all.
 
     InputError for inputs that are not the model's, an operator that is not known, and inputs that an operator refuses.
     """
     nodes, where = graph.nodes, graph.source or graph.name
     values = dict(nodes.constants) | checked_inputs(nodes, inputs, where)
+    operations = operations or {}
     left = Counter(name for node in nodes.nodes for name in node.inputs) + Counter(nodes.outputs)
+    left += Counter(name for names, _ in operations.values() for name in names)
     live = 0
     with np.errstate(all="ignore"):
         for node in nodes.nodes:
             call = Call(node, [values[name] if name else None for name in node.inputs], nodes.opset, limit)
             try:
-                found = taken_over(call, linear, product)
+                names, function = operations.get(node.outputs[0] if node.outputs else "", ((), None))
+                found = function(*(values[name] for name in names)) if function else None
+                found = taken_over(call, linear, product) if found is None else found
                 found = kernel_of(node)(call) if found is None else found
             except FAULTS as error:
                 rule = f"be able to run as {node.op}: {str(error).partition(chr(10))[0] or type(error).__name__}"
@@ -52,7 +58,7 @@ def run(graph, inputs, *, linear=None, product=None, observe=None, limit=MAX_ELE
             for name, each in zip(node.outputs, found, strict=False):
                 if name and left[name]:
                     values[name], live = each, live + each.size
-            for name in node.inputs:
+            for name in (*node.inputs, *names):
                 left[name] -= 1
                 if name and not left[name] and name in values:
                     live -= 0 if name in nodes.constants else values[name].size

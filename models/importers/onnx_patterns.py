@@ -1,7 +1,7 @@
 """Groups of ONNX operators that are one operation of an engine: attention, norms, activations."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Pattern", "find_patterns"]
 
@@ -16,7 +16,11 @@ VECTOR, ATTENTION, HOST = "vector engine", "attention engine", "host"
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """``op`` of ``nodes``, from the values ``inputs`` to ``output``; ``detail`` in words."""
+    """``op`` of ``nodes``, from the values ``inputs`` to ``output``; ``detail`` in words.
+
+    ``said``: of a norm ``epsilon`` and the names of the constants ``gain`` and ``bias``, "" for none; of attention ``scale``, the
+    factor between product and softmax.
+    """
 
     op: str
     runs_on: str
@@ -24,6 +28,7 @@ class Pattern:
     inputs: tuple[str, ...]
     output: str
     detail: str = ""
+    said: dict = field(default_factory=dict)
 
 
 def find_patterns(nodes):
@@ -78,7 +83,10 @@ def other(node, name):
 
 
 def layer_norm(nodes, node):
-    return Pattern("layer norm", VECTOR, (node,), (node.input(0),), node.outputs[0])
+    if node.attributes.get("axis", -1) != -1 or any(name not in nodes.constants for name in node.inputs[1:] if name):
+        return Pattern("layer norm", HOST, (node,), (node.input(0),), node.outputs[0], "not over the last axis by constants")
+    said = {"epsilon": float(node.attributes.get("epsilon", 1e-5)), "gain": node.input(1), "bias": node.input(2)}
+    return Pattern("layer norm", VECTOR, (node,), (node.input(0),), node.outputs[0], said=said)
 
 
 def norm(nodes, node):
@@ -112,12 +120,14 @@ def norm(nodes, node):
             return None
         chain.append(times[0])
         output = times[0].outputs[0]
-    for op in ("Mul", "Add"):
+    said = {"epsilon": next(value for name in add.inputs if (value := number(nodes, name)) is not None), "gain": "", "bias": ""}
+    for op, part in (("Mul", "gain"), ("Add", "bias")):
         after = [use for use in uses(nodes, output, op) if other(use, output) in nodes.constants]
         if len(nodes.consumers.get(output, ())) == len(after) == 1:
             chain.append(after[0])
+            said[part] = other(after[0], output)
             output = after[0].outputs[0]
-    return Pattern("layer norm" if is_layer else "RMS norm", VECTOR, tuple(chain), (x,), output)
+    return Pattern("layer norm" if is_layer else "RMS norm", VECTOR, tuple(chain), (x,), output, said=said)
 
 
 def gelu(nodes, node):
@@ -194,7 +204,7 @@ def sigmoid(nodes, node):
 def attention(nodes, node):
     """softmax(q k^T, scaled and masked) v: two products of computed values with a softmax between."""
     before, after = [], []
-    name, scores, masked = node.input(0), None, False
+    name, scores, masked, scale = node.input(0), None, False, 1.0
     for _ in range(MAX_STEPS):
         step = nodes.producers.get(name)
         if step is None or step.domain:
@@ -206,14 +216,17 @@ def attention(nodes, node):
             return None
         before.append(step)
         computed = [each for each in step.inputs if number(nodes, each) is None and each not in nodes.constants]
-        masked |= step.op in ("Add", "Sub", "Where")
+        factors = [value for each in step.inputs if (value := number(nodes, each)) is not None]
+        plain = step.op in SAME or step.op == "Mul" and len(factors) == 1 or step.op == "Div" and number(nodes, step.input(1))
+        masked |= not plain
+        scale *= 1 if not plain or step.op in SAME else factors[0] if step.op == "Mul" else 1 / factors[0]
         name = next((each for each in computed if reaches(nodes, each)), "")
     values = values_of(nodes, node.outputs[0], after)
     if scores is None or values is None or scores.layer or values.layer:
         return None
     inputs = (scores.input(0), scores.input(1), values.input(1))
     return Pattern("attention", ATTENTION, (scores, *before, node, *after, values), inputs, values.outputs[0],
-                   MASKED if masked else "")
+                   MASKED if masked else "", {"scale": scale})
 
 
 def reaches(nodes, name):
