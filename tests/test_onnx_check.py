@@ -74,11 +74,19 @@ def tanh_gelu(c, x="x"):
     return c("Mul", c("Mul", x, c("Add", c("Tanh", inner), number(1))), number(0.5))
 
 
-def attention(c, x="x", mask=False, guard=False, scale="Mul"):
+def causal(tokens):
+    return np.triu(np.full((tokens, tokens), -1e9, np.float32), 1)
+
+
+def bias(tokens):
+    return RNG.normal(size=(tokens, tokens)).astype(np.float32)
+
+
+def attention(c, x="x", mask=None, guard=False, scale="Mul"):
     q, k, v = (c("MatMul", x, W * at) for at in (1, 2, 3))
     scores = c("MatMul", q, c("Transpose", k, perm=[1, 0]))
     scores = c(scale, scores, number(0.5)) if scale else scores
-    scores = c("Add", scores, np.triu(np.full((TOKENS, TOKENS), -1e9, np.float32), 1)) if mask else scores
+    scores = c("Add", scores, mask(TOKENS)) if mask else scores
     p = c("Softmax", scores, axis=-1)
     p = c("Where", c("IsNaN", p), number(0), p) if guard else p
     return c("MatMul", p, v)
@@ -94,7 +102,8 @@ PATTERNS = {
     "SiLU": (lambda c: c("Mul", "x", c("Sigmoid", "x")), {}, "SiLU", VECTOR, 2),
     "SiLU of beta 1": (lambda c: c("Mul", "x", c("Sigmoid", c("Mul", "x", number(1)))), {}, "SiLU", VECTOR, 3),
     "sigmoid": (lambda c: c("Sigmoid", "x"), {}, "sigmoid", VECTOR, 1),
-    "attention": (attention, {}, "attention", ATTENTION, 4), "masked": (attention, {"mask": True}, "attention", ATTENTION, 5),
+    "attention": (attention, {}, "attention", ATTENTION, 4), "causal": (attention, {"mask": causal}, "attention", ATTENTION, 5),
+    "biased": (attention, {"mask": bias}, "attention", ATTENTION, 5),
     "guarded": (attention, {"guard": True}, "attention", ATTENTION, 6),
     "divided": (attention, {"scale": "Div"}, "attention", ATTENTION, 4),
     "scaled before": (attention, {"scale": ""}, "attention", ATTENTION, 3),
@@ -112,8 +121,9 @@ def test_patterns(case, onnx_tools, tmp_path):
     graph = load(tmp_path / "m")
     pattern, = find_patterns(graph.nodes)
     assert (pattern.op, pattern.runs_on, len(set(pattern.nodes)), pattern.output) == (op, runs_on, count, output)
-    assert bool(pattern.detail) == (case in ("tanh", "masked"))
+    assert bool(pattern.detail) == (case in ("tanh", "biased"))
     assert pattern.inputs == ("x",) or op == "attention" and len(pattern.inputs) == 3
+    assert pattern.said.get("causal", False) == (case == "causal")
     x = RNG.normal(size=(TOKENS, WIDTH)).astype(np.float32)
     np.testing.assert_allclose(run(graph, {"x": x})[output], onnx_tools.reference(content, {"x": x})[0], rtol=1e-5, atol=1e-5)
 

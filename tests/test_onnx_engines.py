@@ -19,12 +19,13 @@ ROWS = {"x": ("float32", (TOKENS, WIDTH))}
 GAIN, BIAS = RNG.normal(1, 0.5, WIDTH).astype(np.float32), RNG.normal(size=WIDTH).astype(np.float32)
 
 
-def attention(tools, scale=0.35, mask=False):
+def attention(tools, scale=0.35, mask=None):
     node = tools.node
     nodes = [node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]), node("MatMul", ["q", "kt"], ["s"]), node("Mul", ["s", "c"], ["t"]),
-             *([node("Add", ["t", "m"], ["u"])] if mask else []), node("Softmax", ["u" if mask else "t"], ["p"], axis=-1),
+             *([] if mask is None else [node("Add", ["t", "m"], ["u"])]),
+             node("Softmax", ["t" if mask is None else "u"], ["p"], axis=-1),
              node("MatMul", ["p", "v"], ["y"])]
-    constants = {"c": np.float32(scale)} | ({"m": np.zeros((TOKENS, TOKENS), np.float32)} if mask else {})
+    constants = {"c": np.float32(scale)} | ({} if mask is None else {"m": mask})
     return tools.make_model(nodes, QKV, ["y"], constants)
 
 
@@ -91,8 +92,20 @@ def test_the_scale_of_attention_counts(score, onnx_tools, tmp_path):
     assert max(np.abs(found - plain).max(), np.abs(found2 - plain2).max()) < 0.02
 
 
-def test_attention_with_a_mask_is_left_to_the_host(onnx_tools, tmp_path):
-    (tmp_path / "m").write_bytes(attention(onnx_tools, mask=True))
+def test_a_causal_constant_is_a_causal_job(onnx_tools, tmp_path):
+    (tmp_path / "m").write_bytes(attention(onnx_tools, mask=np.triu(np.full((TOKENS, TOKENS), -np.inf, np.float32), 1)))
+    graph = load(tmp_path / "m")
+    engines, inputs = EngineOperations(graph), drawn(graph)
+    found = run(graph, inputs, operations=engines.operations)["y"]
+    assert [each.job.causal for each in engines.jobs] == [True]
+    assert 0 < np.abs(found - run(graph, inputs)["y"]).max() < 0.03
+    np.testing.assert_allclose(found[:, 0], inputs["v"][:, 0], atol=0.02)  # the first query sees the first key alone
+
+
+@pytest.mark.parametrize("mask", [np.tril(np.full((TOKENS, TOKENS), -1e9, np.float32), -1),
+                                  np.ones((TOKENS, TOKENS), np.float32)])
+def test_attention_with_another_mask_is_left_to_the_host(mask, onnx_tools, tmp_path):
+    (tmp_path / "m").write_bytes(attention(onnx_tools, mask=mask))
     graph = load(tmp_path / "m")
     engines = EngineOperations(graph)
     inputs = drawn(graph)
@@ -103,6 +116,12 @@ def test_attention_with_a_mask_is_left_to_the_host(onnx_tools, tmp_path):
 def test_values_that_no_element_holds_are_left_to_the_host(onnx_tools, tmp_path):
     (tmp_path / "m").write_bytes(one("Gelu")(onnx_tools))
     graph = load(tmp_path / "m")
+    (tmp_path / "a").write_bytes(attention(onnx_tools, scale=-1.0))
+    negative = load(tmp_path / "a")
+    inputs, engines = drawn(negative), EngineOperations(negative)
+    run(negative, inputs, operations=engines.operations)
+    run(negative, inputs | {"q": inputs["q"] * np.float32(np.nan)}, operations=engines.operations)
+    assert engines.jobs == []
     for value in (1e12, np.inf, np.nan):
         x, engines = np.full((TOKENS, WIDTH), value, np.float32), EngineOperations(graph)
         np.testing.assert_array_equal(run(graph, {"x": x}, operations=engines.operations)["y"], run(graph, {"x": x})["y"])

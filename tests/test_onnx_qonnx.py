@@ -174,3 +174,47 @@ def test_a_product_on_the_golden_device(build, said, onnx_tools, tmp_path):
     np.testing.assert_allclose(device, here, rtol=1e-3, atol=1e-3 * np.abs(plain).max())
     np.testing.assert_allclose(device, plain, atol=0.03 * np.abs(plain).max())
     assert len(runtime.calls) == 1 and not np.array_equal(device, plain)
+
+
+@pytest.mark.parametrize("scale, zero, said", [
+    (0.05, 0, {"bits": 8}), (0.1, 3, {"bits": 6, "narrow": 1}), (0.04, 120, {"bits": 8, "signed": 0}),
+])
+def test_activations_in_the_files_own_codes(scale, zero, said, onnx_tools, tmp_path):
+    """Both sides by Quant: the integers are those of the file, and the product is exact but for the scales' multiplication."""
+    node, bits = onnx_tools.node, said.pop("bits")
+    nodes = [node("Quant", ["x", "xs", "xz", "xb"], ["xq"], domain=onnx_tools.QONNX, **said),
+             node("Quant", ["w", "s", "z", "b"], ["wq"], domain=onnx_tools.QONNX), node("MatMul", ["xq", "wq"], ["y"])]
+    constants = {"xs": np.float32(scale), "xz": np.float32(zero), "xb": np.float32(bits), "w": FLOATS, "s": PER_COLUMN,
+                 "z": np.float32(0), "b": np.float32(4)}
+    (tmp_path / "m").write_bytes(onnx_tools.make_model(nodes, INPUT, ["y"], constants))
+    graph, x = load(tmp_path / "m"), RNG.normal(size=(2, K)).astype(np.float32)
+    int8, signed = Int8(graph), said.get("signed", 1)
+    codes = [[round(transcribed(each, scale, zero, bits, signed, said.get("narrow", 0), "ROUND") / scale) for each in row]
+             for row in (x.astype(np.float64) / 1).tolist()]
+    want = (np.array(codes) @ graph["w"].weight.load().integers().T) * (PER_COLUMN.astype(np.float64) * np.float32(scale))
+    exact = run(graph, {"x": x}, linear=int8.linear, coded=int8.coded)["y"]
+    np.testing.assert_allclose(exact, want, rtol=1e-6)
+    np.testing.assert_allclose(run(graph, {"x": x})["y"], want, rtol=1e-4, atol=1e-5)
+    assert np.abs(run(graph, {"x": x}, linear=int8.linear)["y"] - want).max() > 1e-3 * np.abs(want).max()  # rounded anew
+
+
+def test_static_codes_of_dequantize_linear(onnx_tools, tmp_path):
+    """QDQ on both sides, unsigned activations: integers of the file's codes, exact."""
+    node = onnx_tools.node
+    codes = RNG.integers(-127, 128, (K, N)).astype(np.int8)
+    nodes = [node("QuantizeLinear", ["x", "xs", "xz"], ["q"]), node("DequantizeLinear", ["q", "xs", "xz"], ["f"]),
+             node("DequantizeLinear", ["w", "s"], ["g"]), node("Gemm", ["f", "g", "c"], ["y"], alpha=0.5)]
+    constants = {"xs": np.float32(0.02), "xz": np.uint8(110), "w": codes, "s": np.float32(0.125), "c": np.float32([1] * N)}
+    content = onnx_tools.make_model(nodes, INPUT, ["y"], constants)
+    (tmp_path / "m").write_bytes(content)
+    graph, x = load(tmp_path / "m"), RNG.normal(size=(2, K)).astype(np.float32)
+    activations = np.clip(np.rint(x / np.float32(0.02)) + 110, 0, 255).astype(int) - 110
+    want = (activations @ codes.astype(int)) * (np.float64(np.float32(0.02)) * 0.125 * 0.5) + 1
+    np.testing.assert_allclose(run(graph, {"x": x}, coded=Int8(graph).coded)["y"], want, rtol=1e-6)
+    np.testing.assert_allclose(onnx_tools.reference(content, {"x": x})[0], want, rtol=1e-4, atol=1e-4)
+
+
+def test_codes_of_more_than_eight_bits_are_refused(onnx_tools, tmp_path):
+    (tmp_path / "m").write_bytes(weights(onnx_tools, FLOATS, 0.5))
+    with pytest.raises(ValueError, match="codes must be of 8 bits, got 0..300"):
+        Int8(load(tmp_path / "m")).coded("w", np.array([[0, 300]]), 1.0, 0)

@@ -41,7 +41,8 @@ class EngineOperations:
 
     Attention: q, k and v in int8 codes with a scale for each token, scores and softmax in the engine's integers. Norms and
     activations: int32 elements with as many fraction bits as the largest value leaves, up to 24 and 16. Attention with a mask or
-    bias among its nodes is left to the host. ``score``: as the attention engine has it. ``jobs``: a :class:`Run` for each job.
+    bias that is not a causal constant is left to the host. ``score``: as the attention engine has it. ``jobs``: a :class:`Run`
+    for each job.
     """
 
     def __init__(self, graph, score="two_pass"):
@@ -60,7 +61,9 @@ class EngineOperations:
     def _attention(self, pattern, q, k, v):
         """float32 softmax(q k scale) v of q [..., queries, d], k [..., d, keys], v [..., keys, d]; None for other shapes."""
         if q.ndim < 2 or k.ndim != q.ndim or v.ndim != q.ndim or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] \
-                or v.shape[-1] != q.shape[-1]:
+                or v.shape[-1] != q.shape[-1] or pattern.said["scale"] <= 0:
+            return None
+        if not all(array.size and np.isfinite(array).all() for array in (q, k, v)):
             return None
         lead, (queries, d), keys = q.shape[:-2], q.shape[-2:], v.shape[-2]
         heads = math.prod(lead)
@@ -74,7 +77,8 @@ class EngineOperations:
         if not 17 <= shift <= 63:
             return None
         build = Attention(score=self._score, max_queries=queries, max_keys=keys, max_d=d, max_heads=heads)
-        job = build.job(queries=queries, keys=keys, d=d, heads=heads, shift=shift, fraction=MAX_FRACTION)
+        job = build.job(queries=queries, keys=keys, d=d, heads=heads, shift=shift, fraction=MAX_FRACTION,
+                        causal=pattern.said["causal"])
         operands = {"q": coded[0][0], "k": coded[1][0], "v": coded[2][0], "q_scale": q_scale, "k_scale": k_scale,
                     "v_scale": v_scale}
         found = attention.results(build, job, operands)

@@ -7,13 +7,16 @@ from .onnx_products import integer_product
 
 __all__ = ["Int8"]
 
+CODES = 255
+
 
 class Int8:
-    """``linear`` and ``product`` for :func:`.onnx_run.run`: operands rounded to int8, sums exact.
+    """``linear``, ``coded`` and ``product`` for :func:`.onnx_run.run`: operands rounded to int8, sums exact.
 
     ``linear(name, x)``: x by absmax codes for each token, the weight as the graph's layer has it (int8 for each row, groups, or
-    trits), each once loaded and kept. ``product(a, b)``: a by codes for each row, b for each column. A float32 operand that is
-    not finite is a ValueError.
+    trits), each once loaded and kept. ``coded(name, codes, scale, zero)``: x in the file's own codes, so that nothing is rounded
+    before the scales; unsigned codes q of zero z are for an engine q - 128, int8, and (128 - z) times the sums of the weights.
+    ``product(a, b)``: a by codes for each row, b for each column. A float32 operand that is not finite is a ValueError.
     """
 
     def __init__(self, graph):
@@ -22,10 +25,20 @@ class Int8:
 
     def linear(self, name, x):
         """float32 [m, n]; KeyError for a layer that no engine takes."""
+        return self._multiply(name, *quantize_groups(x))
+
+    def coded(self, name, codes, scale, zero):
+        """float32 [m, n] of integers [m, k]; ValueError for codes of more than 8 bits."""
+        low, high = int(codes.min(initial=0)), int(codes.max(initial=0))
+        if high - low > CODES or low < -CODES or high > CODES:
+            raise ValueError(f"codes must be of 8 bits, got {low}..{high}")
+        return self._multiply(name, codes - zero, np.float32(scale))
+
+    def _multiply(self, name, codes, scale):
+        """float32: the integers times the layer's weights, exact sums in each of its groups, times ``scale``."""
         if name not in self._kept:
             self._kept[name] = self._layers[name].load()
         weight = self._kept[name]
-        codes, scale = quantize_groups(x)
         if weight.kind == "ternary":
             return integer_product(codes, weight.trits.T).astype(np.float32) * (scale * np.float32(weight.scale))
         if weight.order is not None:

@@ -5,7 +5,7 @@ import numpy as np
 from ..formats.qonnx import Quantiser, bipolar_codes, quant_codes
 from .onnx_call import TYPES
 
-__all__ = ["KERNELS", "QONNX", "integer_product"]
+__all__ = ["KERNELS", "QONNX", "integer_product", "quant_of", "scaled_gemm"]
 
 FOUR_BITS = {21: (0, 15), 22: (-8, 7)}  # ONNX's numbers of uint4 and int4, kept as uint8 and int8
 EXACT = 1 << 53
@@ -136,12 +136,17 @@ def dynamic_quantize(call):
     return codes, np.asarray(scale, np.float32), np.asarray(zero)
 
 
-def quant(call):
+def quant_of(call):
+    """The codes of a Quant node, float32."""
     x, scale, zero = call.need(0), call.need(1), call.need(2)
     quantiser = Quantiser(bits=float(call.need(3).item()), signed=bool(call.said("signed", 1)),
                           narrow=bool(call.said("narrow", 0)), rounding=str(call.said("rounding_mode", "ROUND")).upper())
     call.room(x.shape, scale.shape, zero.shape)
-    codes = quant_codes(x, scale, zero, quantiser)
+    return quant_codes(x, scale, zero, quantiser)
+
+
+def quant(call):
+    codes, scale, zero = quant_of(call), call.need(1), call.need(2)
     return ((codes - zero.astype(np.float32)) * scale.astype(np.float32)).astype(np.float32)
 
 

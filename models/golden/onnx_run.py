@@ -8,7 +8,7 @@ from ..spec.errors import InputError
 from .onnx_call import Call
 from .onnx_math import KERNELS as MATH
 from .onnx_products import KERNELS as PRODUCTS
-from .onnx_products import QONNX, scaled_gemm
+from .onnx_products import QONNX, quant_of, scaled_gemm
 from .onnx_shapes import KERNELS as SHAPES
 from .onnx_windows import KERNELS as WINDOWS
 from .onnx_windows import cut_patches
@@ -22,11 +22,12 @@ LIVE = 4  # times as many in all values that are still needed
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError)
 
 
-def run(graph, inputs, *, linear=None, product=None, operations=None, observe=None, limit=MAX_ELEMENTS):
+def run(graph, inputs, *, linear=None, coded=None, product=None, operations=None, observe=None, limit=MAX_ELEMENTS):
     """``{output: array}`` of ``graph`` (with ``nodes``) for ``inputs``, arrays by name. Floats are float32, integer sums exact.
 
     ``linear(name, x)``: the product of ``x`` float32 [m, k] and the matrix of the graph's layer ``name``, in the place of float
-    products (MatMul, Gemm, Conv of patches); ``product(a, b)``: of two values, float32, in the place of MatMul; None: NumPy's.
+    products (MatMul, Gemm, Conv of patches); ``coded(name, codes, scale, zero)``: the same where x is (codes - zero) * scale by a
+    DequantizeLinear or Quant of one scale; ``product(a, b)``: of two values, float32, in the place of MatMul; None: NumPy's.
     ``operations``, ``{value: (names, function)}``: the value is ``function`` of the values of those names, unless that is None;
     then what its node gives. ``observe(node, inputs, outputs)`` is called after each node. ``limit``: elements of one value, four
     times as many of all.
@@ -35,7 +36,7 @@ def run(graph, inputs, *, linear=None, product=None, operations=None, observe=No
     """
     nodes, where = graph.nodes, graph.source or graph.name
     values = dict(nodes.constants) | checked_inputs(nodes, inputs, where)
-    operations = operations or {}
+    operations, codes = operations or {}, {}
     left = Counter(name for node in nodes.nodes for name in node.inputs) + Counter(nodes.outputs)
     left += Counter(name for names, _ in operations.values() for name in names)
     live = 0
@@ -45,8 +46,10 @@ def run(graph, inputs, *, linear=None, product=None, operations=None, observe=No
             try:
                 names, function = operations.get(node.outputs[0] if node.outputs else "", ((), None))
                 found = function(*(values[name] for name in names)) if function else None
-                found = taken_over(call, linear, product) if found is None else found
+                found = taken_over(call, linear, coded, product, codes) if found is None else found
                 found = kernel_of(node)(call) if found is None else found
+                if coded and (known := codes_behind(call)):
+                    codes[node.outputs[0]] = known
             except FAULTS as error:
                 rule = f"be able to run as {node.op}: {str(error).partition(chr(10))[0] or type(error).__name__}"
                 raise InputError(where, f"node {node.name}", rule, shapes_of(call.inputs)) from None
@@ -63,6 +66,7 @@ def run(graph, inputs, *, linear=None, product=None, operations=None, observe=No
                 if name and not left[name] and name in values:
                     live -= 0 if name in nodes.constants else values[name].size
                     del values[name]
+                    codes.pop(name, None)
             if live > LIVE * limit or max((each.size for each in found), default=0) > limit:
                 raise InputError(where, f"node {node.name}", f"keep within {limit} elements", shapes_of(found))
     return {name: values[name] for name in nodes.outputs}
@@ -97,13 +101,31 @@ def checked_inputs(nodes, inputs, where):
     return found
 
 
-def taken_over(call, linear, product):
-    """The node's result by the caller's products, None if they do not take it."""
+def codes_behind(call):
+    """``(codes, scale, zero)`` of what the node makes, if it makes floats of codes with one scale and one whole zero point."""
+    node = call.node
+    if node.op == "DequantizeLinear" and not node.domain:
+        found = call.need(0), call.need(1), np.zeros(1) if call.x(2) is None else call.x(2)
+    elif node.op in ("Quant", "IntQuant") and node.domain in QONNX_DOMAINS:
+        found = quant_of(call), call.need(1), call.need(2)
+    else:
+        return None
+    if found[1].size != 1 or found[2].size != 1 or found[2].item() != np.rint(found[2].item()) or not np.isfinite(found[0]).all():
+        return None
+    return found[0].astype(np.int64), float(found[1].item()), int(found[2].item())
+
+
+def taken_over(call, linear, coded, product, codes):
+    """The node's result by the caller's products, None if they do not take it. ``codes``: :func:`codes_behind`, by value."""
     node = call.node
     if node.domain or node.op not in ("MatMul", "Gemm", "Conv"):
         return None
     if not node.layer:
         return product(call.need(0), call.need(1)) if product and node.op == "MatMul" else None
+    if coded is not None and node.input(0) in codes and node.op != "Conv" and not call.said("transA", 0):
+        x, scale, zero = codes[node.input(0)]
+        y = np.asarray(coded(node.layer, x.reshape(-1, x.shape[-1]), scale, zero), np.float32).reshape(*x.shape[:-1], -1)
+        return scaled_gemm(call, y, call.x(2)) if node.op == "Gemm" else y
     if linear is None:
         return None
     if node.op == "Conv":

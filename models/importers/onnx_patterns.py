@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+
 __all__ = ["Pattern", "find_patterns"]
 
 SAME = ("Cast", "Identity", "Dropout")  # operators that change no value here
@@ -10,6 +12,7 @@ MASKING = (*SAME, "Add", "Mul", "Div", "Sub", "Where")  # between scores and sof
 GUARDS = (*SAME, "IsNaN", "Where", "Mul")  # between softmax and values: rows of which nothing is seen
 MAX_STEPS = 8
 CLOSE = 1e-3
+HIDDEN = -1e4  # a score that is so much lower is no score
 MASKED = "a mask or bias is added to its scores: the engine has causal, window and block masks"
 VECTOR, ATTENTION, HOST = "vector engine", "attention engine", "host"
 
@@ -19,7 +22,7 @@ class Pattern:
     """``op`` of ``nodes``, from the values ``inputs`` to ``output``; ``detail`` in words.
 
     ``said``: of a norm ``epsilon`` and the names of the constants ``gain`` and ``bias``, "" for none; of attention ``scale``, the
-    factor between product and softmax.
+    factor between product and softmax, and ``causal``, whether a constant mask hides later keys.
     """
 
     op: str
@@ -204,7 +207,7 @@ def sigmoid(nodes, node):
 def attention(nodes, node):
     """softmax(q k^T, scaled and masked) v: two products of computed values with a softmax between."""
     before, after = [], []
-    name, scores, masked, scale = node.input(0), None, False, 1.0
+    name, scores, masked, causal, scale = node.input(0), None, False, False, 1.0
     for _ in range(MAX_STEPS):
         step = nodes.producers.get(name)
         if step is None or step.domain:
@@ -217,16 +220,28 @@ def attention(nodes, node):
         before.append(step)
         computed = [each for each in step.inputs if number(nodes, each) is None and each not in nodes.constants]
         factors = [value for each in step.inputs if (value := number(nodes, each)) is not None]
-        plain = step.op in SAME or step.op == "Mul" and len(factors) == 1 or step.op == "Div" and number(nodes, step.input(1))
+        causal |= (mask := step.op == "Add" and any(is_causal(nodes.constants.get(each)) for each in step.inputs))
+        divided = step.op == "Div" and number(nodes, step.input(1))
+        plain = mask or step.op in SAME or divided or step.op == "Mul" and len(factors) == 1
         masked |= not plain
-        scale *= 1 if not plain or step.op in SAME else factors[0] if step.op == "Mul" else 1 / factors[0]
+        scale *= 1 if mask or not plain or step.op in SAME else factors[0] if step.op == "Mul" else 1 / factors[0]
         name = next((each for each in computed if reaches(nodes, each)), "")
     values = values_of(nodes, node.outputs[0], after)
     if scores is None or values is None or scores.layer or values.layer:
         return None
     inputs = (scores.input(0), scores.input(1), values.input(1))
     return Pattern("attention", ATTENTION, (scores, *before, node, *after, values), inputs, values.outputs[0],
-                   MASKED if masked else "", {"scale": scale})
+                   MASKED if masked else "", {"scale": scale, "causal": causal})
+
+
+def is_causal(mask):
+    """Whether a constant that is added to scores [queries, keys] hides from each query the later keys, and those alone."""
+    if mask is None or mask.ndim < 2 or mask.dtype.kind != "f" or mask.size != mask.shape[-1] * mask.shape[-2]:
+        return False
+    queries, keys = mask.shape[-2:]
+    later = np.arange(keys)[None, :] > np.arange(queries)[:, None] + keys - queries
+    mask = mask.reshape(queries, keys)
+    return bool(queries > 1 and (mask[later] <= HIDDEN).all() and (mask[~later] == 0).all() and later.any())
 
 
 def reaches(nodes, name):
