@@ -19,11 +19,16 @@ import numpy as np
 import onnx
 import pytest
 
+from sparseloom.host.compiler import outline
+from sparseloom.host.families import engine_for
+from sparseloom.models.golden.onnx_engines import EngineOperations
 from sparseloom.models.golden.onnx_int8 import Int8
 from sparseloom.models.golden.onnx_run import run as run_graph
+from sparseloom.models.golden.onnx_workload import workload
 from sparseloom.models.importers import describe, load
 from sparseloom.models.importers.onnx_check import describe_operators
 from sparseloom.models.importers.onnx_file import load_onnx
+from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.errors import InputError
 
 MEMORY = 256 << 20  # bytes that reading and running a file of a few KB may add to the process
@@ -175,6 +180,7 @@ def read_case(seed, folder):
         for layer in graph.on("engine"):
             layer.weight.load()
         describe_operators(graph.nodes)
+        outline(graph, ENGINES[engine_for(graph)]())
         done = "loaded"
         inputs = {}
         for value in graph.nodes.inputs:
@@ -182,7 +188,8 @@ def read_case(seed, folder):
             inputs[value.name] = np.ones(sizes, value.dtype)
         int8 = Int8(graph)
         run_graph(graph, inputs, limit=LIMIT)
-        run_graph(graph, inputs, linear=int8.linear, product=int8.product, limit=LIMIT)
+        run_graph(graph, inputs, linear=int8.linear, coded=int8.coded, product=int8.product, limit=LIMIT)
+        workload(graph, inputs, operations=EngineOperations(graph).operations, limit=LIMIT)
         return "ran"
     except InputError as error:
         if "\n" in str(error) or len(str(error)) > 3000:
