@@ -62,4 +62,15 @@ def _deliver_attention(build, job, expected):
         for head in range(job.heads) for query in range(job.queries) for chunk in range(chunks)])}
 
 
-_FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention}
+def _deliver_vector(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    beats, lanes = build.beats_of(job), build.lanes
+    padded = np.zeros((job.m, beats * lanes), np.int64)
+    padded[:, :job.k] = expected["y"]
+    rows = padded.reshape(job.m, beats, lanes).tolist()
+    return {"y": _records(record, [{"row": row, "beat": beat, "data": data if lanes > 1 else data[0]}
+                                   for row in range(job.m) for beat, data in enumerate(rows[row])])}
+
+
+_FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
+             "vector": _deliver_vector}

@@ -5,7 +5,7 @@ from functools import cache
 from inspect import getdoc, ismodule
 from pathlib import Path
 
-from ..models.formats import attention_stream, sparse_stream, ternary_stream
+from ..models.formats import attention_stream, sparse_stream, ternary_stream, vector_stream
 from ..models.formats.mantissas import Mantissas, align
 
 __all__ = ["flow_files", "read_template", "render"]
@@ -49,6 +49,7 @@ _FORMATS = {
     "ternary_engine": (ternary_stream, ternary_stream.pack_weights, ternary_stream.pack_activations),
     "sparse_chain": (sparse_stream, sparse_stream.pack_weights, sparse_stream.pack_activations, Mantissas, align),
     "attention": (attention_stream, attention_stream.pack),
+    "vector": (vector_stream, vector_stream.pack_rows, vector_stream.pack_weights),
 }
 
 _FOLDER = Path(__file__).parent / "templates"
