@@ -18,4 +18,10 @@ def component(build):
     if build.name == "attention":
         from .attention.engine import Attention
         return Attention(build)
+    if build.name == "moe_linear":
+        from .moe.linear import MoeLinear
+        return MoeLinear(build)
+    if build.name == "moe_gate":
+        from .moe.gate import MoeGate
+        return MoeGate(build)
     raise ValueError(f"no gates for engine {build.name!r}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import attention_stream, sparse_stream, ternary_stream, vector_stream
+from . import attention_stream, moe_gate_stream, moe_linear_stream, sparse_stream, ternary_stream, vector_stream
 
 __all__ = ["Image", "collect", "decode_beats", "pack"]
 
@@ -22,7 +22,7 @@ def pack(build, job, operands):
 
     ternary_engine: ``x`` int8 [m, k], ``w`` int8 [n, k]. sparse_chain: ``x`` int8 [m, k], ``x_scale`` of 16 bits [m, x_groups],
     and what ``sparse_stream.pack_weights`` takes. attention: what ``attention_stream.pack`` takes.
-    vector: what ``vector_stream.pack`` takes.
+    vector: what ``vector_stream.pack`` takes. moe_linear: what ``moe_linear_stream.check_operands`` wants.
     """
     return _FAMILIES[build.name][0](build, job, operands)
 
@@ -111,5 +111,22 @@ def _collect_attention(build, job, outputs):
     return {"y": attention_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))}
 
 
+def _pack_moe_linear(build, job, operands):
+    return Image(*moe_linear_stream.pack(build, job, operands))
+
+
+def _collect_moe_linear(build, job, outputs):
+    return {"y": moe_linear_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))}
+
+
+def _pack_moe_gate(build, job, operands):
+    return Image(*moe_gate_stream.pack(build, job, operands))
+
+
+def _collect_moe_gate(build, job, outputs):
+    return moe_gate_stream.collect(build, job, {s.name: decode_beats(s.record, outputs[s.name]) for s in build.outputs})
+
+
 _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse),
-             "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector)}
+             "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector),
+             "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate)}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import attention, sparse_chain, ternary, vector
+from . import attention, moe_gate, moe_linear, sparse_chain, ternary, vector
 
 __all__ = ["draw_operands", "results"]
 
@@ -48,4 +48,6 @@ def _sparse_results(build, job, operands):
 _FAMILIES = {"ternary_engine": (_ternary_results, _ternary_operands),
              "sparse_chain": (_sparse_results, sparse_chain.draw_operands),
              "attention": (attention.results, attention.draw_operands),
-             "vector": (vector.results, vector.draw_operands)}
+             "vector": (vector.results, vector.draw_operands),
+             "moe_linear": (moe_linear.results, moe_linear.draw_operands),
+             "moe_gate": (moe_gate.results, moe_gate.draw_operands)}

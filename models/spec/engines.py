@@ -1,10 +1,12 @@
 """The engine families by name."""
 
 from .attention import Attention
+from .moe_gate import MoeGate
+from .moe_linear import MoeLinear
 from .sparse_chain import SparseChain
 from .ternary import TernaryEngine
 from .vector import Vector
 
 __all__ = ["ENGINES"]
 
-ENGINES = {spec.name: spec for spec in (TernaryEngine, SparseChain, Attention, Vector)}
+ENGINES = {spec.name: spec for spec in (TernaryEngine, SparseChain, Attention, Vector, MoeLinear, MoeGate)}
