@@ -12,7 +12,7 @@ from ..spec.attention import Attention
 from ..spec.functions import ACTIVATION_FRACTION, FUNCTION_FRACTION
 from ..spec.vector import Vector
 from ..spec.vector_job import EPS_BITS, NORM_FRACTION
-from . import attention, vector
+from .engines import results
 
 __all__ = ["EngineOperations", "Run"]
 
@@ -41,12 +41,12 @@ class EngineOperations:
 
     Attention: q, k and v in int8 codes with a scale for each token, scores and softmax in the engine's integers. Norms and
     activations: int32 elements with as many fraction bits as the largest value leaves, up to 24 and 16. Attention with a mask or
-    bias that is not a causal constant is left to the host. ``score``: as the attention engine has it. ``jobs``: a :class:`Run`
-    for each job.
+    bias that is not a causal constant is left to the host. ``score``: as the attention engine has it. ``execute(build, job,
+    operands)`` gives ``y`` and ``saturated``; the golden model if it is None. ``jobs``: a :class:`Run` for each job.
     """
 
-    def __init__(self, graph, score="two_pass"):
-        self.jobs, self._score, self._constants = [], score, graph.nodes.constants
+    def __init__(self, graph, score="two_pass", execute=None):
+        self.jobs, self._score, self._constants, self._execute = [], score, graph.nodes.constants, execute or results
         self.operations = {}
         for pattern in find_patterns(graph.nodes):
             if pattern.op == "attention" and not pattern.detail:
@@ -81,7 +81,7 @@ class EngineOperations:
                         causal=pattern.said["causal"])
         operands = {"q": coded[0][0], "k": coded[1][0], "v": coded[2][0], "q_scale": q_scale, "k_scale": k_scale,
                     "v_scale": v_scale}
-        found = attention.results(build, job, operands)
+        found = self._execute(build, job, operands)
         self.jobs.append(Run(pattern.output, build, job, found["saturated"]))
         y = found["y"].astype(np.float64) * 2.0 ** (16 - MAX_FRACTION - v_bits)
         return y.astype(np.float32).reshape(*lead, queries, d)
@@ -105,7 +105,7 @@ class EngineOperations:
             wanted, result = (FUNCTION_FRACTION, SIGMOID_FRACTION) if function == "sigmoid" else 2 * (ACTIVATION_FRACTION,)
             job = build.job(m=len(rows), k=rows.shape[1], in_shift=max(0, fraction - wanted),
                             in_multiplier=min(1 << max(0, wanted - fraction), MOST_MULTIPLIER))
-        found = vector.results(build, job, operands)
+        found = self._execute(build, job, operands)
         self.jobs.append(Run(pattern.output, build, job, found["saturated"]))
         return (found["y"].astype(np.float64) * 2.0**-result).astype(np.float32).reshape(x.shape)
 
