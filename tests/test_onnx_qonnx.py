@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import onnx
 import pytest
 
 from sparseloom.host.compiler import compile_graph
@@ -133,6 +134,20 @@ def test_quant_weights_are_layers(scale, said, bits, kind, form, onnx_tools, tmp
     dense = weight.scale * weight.trits if kind == "ternary" else weight.dequantise()
     eye = np.eye(K, dtype=np.float32)
     np.testing.assert_array_equal(np.concatenate([run(graph, {"x": eye[at : at + 2]})["y"] for at in range(0, K, 2)]), dense.T)
+
+
+@pytest.mark.parametrize("op, domain", [("Quant", "finn.custom_op.general"), ("Quant", "onnx.brevitas"),
+                                        ("IntQuant", "qonnx.custom_op.general")])
+def test_other_names_of_quant(op, domain, onnx_tools, tmp_path):
+    content = weights(onnx_tools, FLOATS, 0.5, narrow=1)
+    model = onnx.ModelProto.FromString(content)
+    model.graph.node[0].op_type, model.graph.node[0].domain = op, domain
+    (tmp_path / "m").write_bytes(model.SerializeToString())
+    (tmp_path / "n").write_bytes(content)
+    renamed, plain = load(tmp_path / "m"), load(tmp_path / "n")
+    np.testing.assert_array_equal(renamed["w"].weight.load().trits, plain["w"].weight.load().trits)
+    x = RNG.normal(size=(2, K)).astype(np.float32)
+    np.testing.assert_array_equal(run(renamed, {"x": x})["y"], run(plain, {"x": x})["y"])
 
 
 @pytest.mark.parametrize("scale, said, message", [

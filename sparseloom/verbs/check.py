@@ -19,6 +19,7 @@ I2sOption = Annotated[str | None, typer.Option("--i2-s", help="Where I2_S tensor
 GptqOption = Annotated[str | None, typer.Option(help="How GPTQ zero points are stored, against what the file says: v1 or v2.")]
 FloatOption = Annotated[str | None, typer.Option(help="Take an ONNX file's float matrices as int8, a scale a row: int8.")]
 I2_S_WRITERS = ("x86",)
+FLOATS_HINT = "its matrices are floats: --float-weights int8 takes them as int8"
 SHOWN = 3  # refused operators in the message; the table has all
 
 
@@ -94,7 +95,8 @@ def check(
         result["basis"]["tokens_per_second"] = "assumed"
         result["board"] = {"name": where.name, "clock": vars(where.clock), "bandwidth": vars(where.bandwidth)}
     if count["unsupported"]:
-        result["hint"] = f"{build.name} takes {family_of(build).takes}"
+        floats = graph.nodes is not None and not any(layer.weight for layer in graph.layers)
+        result["hint"] = FLOATS_HINT if floats else f"{build.name} takes {family_of(build).takes}"
     refused = _operators(graph, result)
     if plot:
         cycles_plot(plot, f"{graph.name} on {build.name}", {name: row["cycles"] * times for name, times, row in _grouped(taken)})
