@@ -121,7 +121,7 @@ def check(name):
     simulator = PySimulator(build)
     for mode in ({}, {"idle": 0.4, "stall": 0.4, "back_to_back": True} if name == "queues" else {"idle": 0.4}):
         # In the key-time in which the second slot's first round ends.
-        simulator.reset_mid_job(works[0], 15)
+        simulator.reset_mid_job(works[0], 18)
         receipts = simulator.run([*works, *others], seed=1, **mode)
         for work, want, receipt in zip(works, wants, receipts[: len(works)], strict=True):
             assert (collect(build, work.job, receipt.outputs)["y"] == want["y"]).all(), (mode, work.job)
@@ -158,16 +158,23 @@ FAULTS = {
     ],
     ("online", "sequence"): [
         ("rounds shorter than their queries are many", "*pad.load(least)", "*pad.load(1)"),
-        ("no drain behind two queries", "closes & (what.leave > 1)", "closes & (what.leave > 2)"),
-        ("late operands are not counted", "self.stall_i.eq(have & ~(k_there & v_there))", "self.stall_i.eq(0)"),
-        ("keys without their values", "self.k_ready.eq(possible & keys.some & v_there & q_there)",
-         "self.k_ready.eq(possible & keys.some & q_there)"),
+        ("no drain behind two queries", "closes & (go > 1)", "closes & (go > 2)"),
+        ("queries see a key too few", "ahead >= -slot", "ahead > -slot"),
+        ("windows a key too wide", "inside >= slot", "inside >= slot - 1"),
         ("a block ends the round", "what.last.eq(~draining & ~more & pad", "what.last.eq(~draining & pad"),
     ],
     ("queues", "sequence"): [
-        ("no credit asked for", "possible.eq(have & (self.credit | ~reserve))", "possible.eq(have)"),
-        ("credit for the first slot only", "(what.last & (what.leave != 0)) | leaving.some", "what.last & (what.leave != 0)"),
-        ("queries unasked", "q_there = ~load.some | self.q_ready", "q_there = 1"),
+        ("credit for the first slot only", "(what.last & (go != 0)) | leaving.some", "what.last & (go != 0)"),
+        ("steps made without room", "room.eq(queue.level < _AHEAD)", "room.eq(1)"),
+    ],
+    ("online", "issue"): [
+        ("late operands are not counted", "self.stall_i.eq(have & ~(k_there & v_there))", "self.stall_i.eq(0)"),
+        ("keys without their values", "self.k_ready.eq(possible & keys & v_there & q_there)",
+         "self.k_ready.eq(possible & keys & q_there)"),
+    ],
+    ("queues", "issue"): [
+        ("no credit asked for", "possible.eq(have & (self.credit | ~what.reserves))", "possible.eq(have)"),
+        ("queries unasked", "~what.loads | self.q_ready", "1"),
     ],
     ("online", "listing"): [
         ("the last block is whole", "Mux((left > size) | (left <= 0), size, left)", "Mux((left >= -99), size, left)"),
@@ -182,7 +189,7 @@ FAULTS = {
     ],
     ("online", "dyadic"): [
         ("ties round up", "guard & (below | quotient[0])", "guard"),
-        ("what lies below a half is forgotten", "below.eq(sticky | (whole.as_unsigned() & rest).any())", "below.eq(0)"),
+        ("what lies below a half is forgotten", "below.eq(sticky | Cat(lost).any())", "below.eq(0)"),
         ("clamps to the other end", "Mux(under, self.low, rounded)", "Mux(under, self.high, rounded)"),
     ],
     ("online", "online"): [
@@ -199,7 +206,8 @@ FAULTS = {
     ],
     ("online", "values"): [
         ("values do not follow the maximum", "old[lane] >> raised if", "old[lane] if"),
-        ("chunks exchanged", "get.addr.eq(chunk), put.en", "get.addr.eq(chunk ^ 1), put.en"),
+        ("chunks exchanged", "get.addr.eq(ahead)", "get.addr.eq(ahead ^ 1)"),
+        ("one chunk a key reads too soon", "Mux(single, self.acc, held)", "held"),
         ("values run into each other", "Mux(empties, 0, kept)", "kept"),
     ],
     ("online", "results"): [
@@ -212,8 +220,6 @@ FAULTS = {
         ("credit is not given back", "after.eq(free + taken - self.issued)", "after.eq(free - self.issued)"),
     ],
     ("online", "engine"): [
-        ("queries see a key too few", "what.ahead >= -slot", "what.ahead > -slot"),
-        ("windows a key too wide", "what.inside >= slot", "what.inside >= slot - 1"),
         ("slots without a query count", "now.mask[slot] & (now.load > slot)", "now.mask[slot]"),
         ("clamped scores are not counted", "counted.append(event & weights.seen & score.clamped)", "counted.append(0)"),
         ("a reset leaves the slots as they were", 'name=f"control_{slot + 1}")', 'name=f"control_{slot + 1}", reset_less=True)'),

@@ -48,10 +48,10 @@ class Dyadic(Component):
         m.d.sync += [fit(whole, upper + lower[_HALF:].as_signed()), sticky.eq(lower[:_HALF].any())]
         amount, moved = Signal(range(MAX_SHIFT - MIN_SHIFT + 1), reset_less=True), Signal(len(whole))
         m.d.sync += amount.eq(delay(m, self.shift, 1, "shift") - MIN_SHIFT)
-        rest = Signal(1 << len(amount))
-        m.d.comb += [moved.eq((whole >> amount).as_unsigned()[: len(moved)]), rest.eq((1 << amount) - 1)]
+        m.d.comb += moved.eq((whole >> amount).as_unsigned()[: len(moved)])
+        lost = [bit & (amount > place) for place, bit in enumerate(whole[: MAX_SHIFT - MIN_SHIFT])]
         m.d.sync += [quotient.eq(moved.as_signed()[1:].as_signed()), guard.eq(moved[0]),
-                     below.eq(sticky | (whole.as_unsigned() & rest).any())]
+                     below.eq(sticky | Cat(lost).any())]
         m.d.sync += rounded.eq(quotient + Cat(guard & (below | quotient[0])))
         over, under = rounded > self.high, rounded < self.low
         m.d.sync += [self.y.eq(Mux(over, self.high, Mux(under, self.low, rounded))), self.clamped.eq(over | under)]

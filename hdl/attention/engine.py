@@ -16,6 +16,7 @@ from ..common.job_shell import JobShell
 from ..common.ports import EngineSignature, layout
 from .behind import Behind
 from .divide import DivideFull
+from .issue import Issue
 from .online import Online
 from .plan import Plan
 from .results import Results
@@ -52,29 +53,32 @@ class Attention(Component):
         m.submodules.shell = shell = JobShell(build)
         m.submodules.plan = plan = Plan(build)
         m.submodules.sequence = sequence = Sequence(build)
+        m.submodules.issue = issue = Issue(build)
         m.submodules.results = results = Results(build)
         job = shell.current
         m.d.comb += [
             shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
             self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish),
-            shell.stall_i.eq(sequence.stall_i), shell.stall_x.eq(sequence.stall_x | (plan.valid & ~plan.ready)),
+            shell.stall_i.eq(issue.stall_i), shell.stall_x.eq(issue.stall_x | (plan.valid & ~plan.ready)),
             shell.stall_o.eq(results.stall),
             *(part.job.eq(job) for part in (plan, sequence, results)),
-            *(part.start.eq(shell.start) for part in (plan, sequence, results)),
+            *(part.start.eq(shell.start) for part in (plan, sequence, issue, results)),
             sequence.rounds.payload.eq(plan.rounds.payload), sequence.rounds.valid.eq(plan.rounds.valid),
             plan.rounds.ready.eq(sequence.rounds.ready),
-            sequence.k_valid.eq(self.i_k.valid), self.i_k.ready.eq(sequence.k_ready),
-            sequence.v_valid.eq(self.i_v.valid), self.i_v.ready.eq(sequence.v_ready),
-            self.x_q.addr.eq(sequence.q_addr), self.x_q.valid.eq(sequence.q_valid), sequence.q_ready.eq(self.x_q.ready),
-            sequence.credit.eq(results.credit), results.issued.eq(sequence.issued),
+            issue.steps.payload.eq(sequence.steps.payload), issue.steps.valid.eq(sequence.steps.valid),
+            sequence.steps.ready.eq(issue.steps.ready),
+            issue.k_valid.eq(self.i_k.valid), self.i_k.ready.eq(issue.k_ready),
+            issue.v_valid.eq(self.i_v.valid), self.i_v.ready.eq(issue.v_ready),
+            self.x_q.addr.eq(issue.q_addr), self.x_q.valid.eq(issue.q_valid), issue.q_ready.eq(self.x_q.ready),
+            issue.credit.eq(results.credit), results.issued.eq(issue.issued),
             self.o_y.payload.eq(results.o_y.payload), self.o_y.valid.eq(results.o_y.valid), results.o_y.ready.eq(self.o_y.ready),
         ]
         if build.block_sparse:
             listed = self.x_blocks
             m.d.comb += [listed.addr.eq(plan.addr), listed.valid.eq(plan.valid), plan.ready.eq(listed.ready),
                          plan.data.eq(listed.data), shell.overflow.eq(plan.bad)]
-        clamped = self._slots(m, job, sequence, results)
+        clamped = self._slots(m, job, issue, results)
         with m.If(shell.start):
             m.d.sync += shell.saturated.eq(0)
         with m.Else():
@@ -97,25 +101,22 @@ class Attention(Component):
             legal &= ~job.blocks | (within(job.listed, build.max_listed) & ~job.causal)
         return legal & (job.fraction <= MAX_FRACTION)
 
-    def _slots(self, m, job, sequence, results):
+    def _slots(self, m, job, issue, results):
         """The slots, each a key-time behind the one before; returns how many scores were clamped, for the count."""
         build, latency = self.build, self.build.read_latency
-        what, beat = sequence.what, layout(build.beat_record)
+        what, beat = issue.what, layout(build.beat_record)
         # All that follows moves with the steps, ``latency`` cycles behind: then the queries are there.
-        mask = Signal(build.p, reset_less=True)
-        for slot in range(build.p):
-            m.d.sync += mask[slot].eq(~job.causal | ((what.ahead >= -slot) & ((job.window == 0) | (what.inside >= slot))))
-        move = delay(m, sequence.step, latency, "move", reset_less=False)
+        move = delay(m, issue.step, latency, "move", reset_less=False)
         chunk, opens, closes = (delay(m, what[name], latency, name) for name in ("chunk", "opens", "closes"))
-        control = Cat(delay(m, Cat(what.first, what.last, what.lists, what.load, what.leave), latency, "control"),
-                      delay(m, mask, latency - 1, "mask"), delay(m, self.i_v.payload.scale, latency, "v_scale"))
+        control = Cat(delay(m, Cat(what.first, what.last, what.lists, what.load, what.leave, what.mask), latency, "control"),
+                      delay(m, self.i_v.payload.scale, latency, "v_scale"))
         shape = data.StructLayout({"first": 1, "last": 1, "lists": len(what.lists), "load": len(what.load),
                                    "leave": len(what.leave), "mask": build.p, "v_scale": 16})
         key = data.View(beat, delay(m, self.i_k.payload.as_value(), latency, "key"))
         key_end = Signal()
         m.d.comb += key_end.eq(move & closes)
         event = delay(m, key_end, score_latency(build) - latency, "event", reset_less=False)
-        value_event, value_chunk, beats = self._value_beats(m, job, sequence, event)
+        value_event, value_chunk, beats = self._value_beats(m, job, issue.step, event)
         m.d.comb += [results.key.eq(delay(m, event, value_latency(build) - score_latency(build), "weighed", reset_less=False)),
                      results.put.eq(delay(m, value_event, Values.LATENCY, "summed", reset_less=False))]
         counted, ways = [], []
@@ -135,7 +136,7 @@ class Attention(Component):
                 weights.lists.eq(delay(m, now.lists, wait, f"lists_{slot}")),
                 weights.seen.eq(delay(m, now.lists[0] & now.mask[slot] & (now.load > slot), wait, f"seen_{slot}")),
                 weights.v_scale.eq(delay(m, now.v_scale, wait, f"v_scale_{slot}")), weights.job.eq(job),
-                values.move.eq(value_event), values.chunk.eq(value_chunk), values.v.eq(beats),
+                values.job.eq(job), values.move.eq(value_event), values.chunk.eq(value_chunk), values.v.eq(beats),
                 values.weight.eq(weights.weight), values.empties.eq(weights.empties), values.raised.eq(weights.raised),
                 results.acc[slot].eq(values.acc), results.totals[slot].eq(weights.total),
             ]
@@ -169,7 +170,7 @@ class Attention(Component):
         m.d.sync += divisor.eq(reduce(or_, (weights.divisor for weights in ways)))
         m.d.comb += [divide.i.eq(divisor), *(weights.inverse.eq(divide.o) for weights in ways)]
 
-    def _value_beats(self, m, job, sequence, event):
+    def _value_beats(self, m, job, step, event):
         """(move, chunk, beat): values wait in a ring until the weight of their key is there, then pass chunk by chunk."""
         build = self.build
         depth = 1 << (value_latency(build) + build.max_chunks).bit_length()
@@ -179,9 +180,9 @@ class Attention(Component):
         before = delay(m, event, value_latency(build) - score_latency(build) - 2, "values", reset_less=False)
         left, chunk, move = Signal(range(build.max_chunks + 1)), Signal(range(build.max_chunks)), Signal()
         m.d.comb += [
-            write.addr.eq(put), write.data.eq(self.i_v.payload.data.as_value()), write.en.eq(sequence.step), read.addr.eq(get),
+            write.addr.eq(put), write.data.eq(self.i_v.payload.data.as_value()), write.en.eq(step), read.addr.eq(get),
         ]
-        with m.If(sequence.step):
+        with m.If(step):
             m.d.sync += put.eq(put + 1)
         with m.If(move):
             m.d.sync += [get.eq(get + 1), chunk.eq(chunk + 1), left.eq(left - 1), move.eq(left != 1)]

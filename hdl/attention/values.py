@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ...models.spec.attention import MAX_RAISE
 from ..common.delay import delay
 from ..common.fit import fit
+from ..common.ports import layout
 from .weights import WEIGHT_BITS
 
 __all__ = ["Values"]
@@ -16,7 +17,8 @@ __all__ = ["Values"]
 class Values(Component):
     """acc[chunk] = (acc[chunk] shifted or emptied) + weight * v.
 
-    *Members*: ``move``, ``chunk``, ``v`` of a beat; a cycle later, ``weight``, ``empties``, ``raised`` of its key; ``acc`` out.
+    *Members*: ``job``; ``move``, ``chunk``, ``v`` of a beat; a cycle later, ``weight``, ``empties``, ``raised`` of its key;
+    ``acc`` out.
     *Latency*: ``LATENCY`` cycles from a beat to its sums. d_lanes multipliers. *Limits*: sums within the spec's ``acc_peak``.
     """
 
@@ -25,7 +27,8 @@ class Values(Component):
     def __init__(self, build):
         self.build = build
         super().__init__({
-            "move": In(1), "chunk": In(range(build.max_chunks)), "v": In(data.ArrayLayout(signed(build.bits), build.d_lanes)),
+            "job": In(layout(build.job_record)), "move": In(1), "chunk": In(range(build.max_chunks)),
+            "v": In(data.ArrayLayout(signed(build.bits), build.d_lanes)),
             "weight": In(WEIGHT_BITS), "empties": In(1), "raised": In(range(MAX_RAISE + 1)),
             "acc": Out(data.ArrayLayout(signed(build.acc_width), build.d_lanes)),
         })
@@ -39,8 +42,12 @@ class Values(Component):
         if build.max_chunks > 1:
             m.submodules.memory = memory = Memory(shape=len(old.as_value()), depth=build.max_chunks, init=[])
             put, get = memory.write_port(), memory.read_port(domain="comb")
-            chunk = delay(m, self.chunk, 2, "chunk")
-            m.d.comb += [put.addr.eq(chunk), get.addr.eq(chunk), put.en.eq(move), old.as_value().eq(get.data)]
+            ahead = delay(m, self.chunk, 1, "ahead")
+            chunk = delay(m, ahead, 1, "chunk")
+            # Read a cycle ahead; with one chunk a key the last sums are the ones wanted.
+            held, single = Signal(len(get.data), reset_less=True), Signal(reset_less=True)
+            m.d.sync += [held.eq(get.data), single.eq(self.job.chunks == 1)]
+            m.d.comb += [put.addr.eq(chunk), put.en.eq(move), get.addr.eq(ahead), old.as_value().eq(Mux(single, self.acc, held))]
         else:
             m.d.comb += old.eq(self.acc)
         for lane in range(build.d_lanes):

@@ -16,7 +16,7 @@ __all__ = [
 
 PHASES = {"online": 1, "sigmoid": 1, "two_pass": 2, "shiftmax": 3}
 """Rounds from a group's keys to its results: scores and values at once; scores, values; scores, exponentials, values."""
-FIRST_STEP = 8
+FIRST_STEP = 11
 """The cycle of the first step."""
 LIST_LATENCY = 4
 """More, and the buffer's latency, with a list of blocks."""
