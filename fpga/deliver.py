@@ -72,5 +72,23 @@ def _deliver_vector(build, job, expected):
                                    for row in range(job.m) for beat, data in enumerate(rows[row])])}
 
 
+def _deliver_moe_linear(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    padded = np.zeros((job.y_rows, build.tiles(job) * build.rows), np.int64)
+    padded[:, :job.n] = expected["y"]
+    beats, queue, start = [], job.queue(), 0
+    for count in job.counts:
+        places = range(start, start + count)
+        start += count
+        # A token with scores leaves with its last expert.
+        rows = [queue[place][0] for place in places if queue[place][2]] if job.use_score else list(places)
+        for row in range(0, job.n, build.rows):
+            for token in rows:
+                for first in range(row, min(row + build.rows, job.n), build.out_lanes):
+                    data = padded[token, first:first + build.out_lanes].tolist()
+                    beats.append({"row": first, "token": token, "data": data if build.out_lanes > 1 else data[0]})
+    return {"y": _records(record, beats)}
+
+
 _FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
-             "vector": _deliver_vector}
+             "vector": _deliver_vector, "moe_linear": _deliver_moe_linear}

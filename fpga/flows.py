@@ -5,7 +5,7 @@ from functools import cache
 from inspect import getdoc, ismodule
 from pathlib import Path
 
-from ..models.formats import attention_stream, sparse_stream, ternary_stream, vector_stream
+from ..models.formats import attention_stream, moe_linear_stream, sparse_stream, ternary_stream, vector_stream
 from ..models.formats.mantissas import Mantissas, align
 
 __all__ = ["flow_files", "read_template", "render"]
@@ -49,6 +49,8 @@ _FORMATS = {
     "ternary_engine": (ternary_stream, ternary_stream.pack_weights, ternary_stream.pack_activations),
     "sparse_chain": (sparse_stream, sparse_stream.pack_weights, sparse_stream.pack_activations, Mantissas, align),
     "attention": (attention_stream, attention_stream.pack),
+    "moe_linear": (moe_linear_stream, moe_linear_stream.pack_weights, moe_linear_stream.pack_activations,
+                   moe_linear_stream.pack_queue),
     "vector": (vector_stream, vector_stream.pack_rows, vector_stream.pack_weights),
 }
 
