@@ -23,12 +23,16 @@ ERRORS = {"vit-s14": (1e-4, 0.06), "svtr-ocr": (1e-4, 0.03), "minilm-int8": (1e-
           "flan-t5-decoder": (None, 0.3)}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def benchmark(root):
-    spec = importlib.util.spec_from_file_location("bench_onnx_models", root / "benchmarks" / "onnx_models.py")
+def script(path):
+    spec = importlib.util.spec_from_file_location(f"bench_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def benchmark(root):
+    return script(root / "benchmarks" / "onnx_models.py")
 
 
 @pytest.mark.slow
@@ -57,6 +61,17 @@ def test_errors_against_onnxruntime(name, benchmark):
     if name == "vit-s14":
         assert {path["meaning"].partition(" at ")[2][:-1] for path in row["paths"].values()} == {"row 109, column 13"}
         assert row["jobs"] == 123 and row["saturated"] == 0 and row["paths"]["engines"]["rms_error"] < 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.rtl
+def test_the_recogniser_on_gates(root, benchmark):
+    """Every product, attention, norm and activation on gates: results and cycles equal, and the line is read."""
+    row = script(root / "benchmarks" / "onnx_gates.py").measure("svtr-ocr", *benchmark.CASES["svtr-ocr"][:2])
+    assert row["passed"] and row["meaning"].strip("' ") == benchmark.TEXT
+    jobs = {engine: count["jobs"] for engine, count in row["engines"].items()}
+    assert jobs == {"sparse_chain": 9, "vector": 12, "attention": 2}
+    assert all(count["compared"] > 20_000 for count in row["engines"].values())
 
 
 def test_the_documents_figures_name_every_model(root):
