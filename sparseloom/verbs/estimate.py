@@ -5,6 +5,7 @@ import typer
 from .common import JsonOption, SetOption, ShapeOption, emit
 from .plots import PLOT_FORMATS, PlotOption, useful_fraction_plot
 from .preset import PresetOption, estimate_matrix, estimate_model, preset_of
+from .vit_preset import estimate_images
 from .workload import BoardOption, ClockOption, EngineArgument, board_of, check_output, described, fractions, job_of
 
 __all__ = ["estimate"]
@@ -26,16 +27,21 @@ def estimate(
     shape. --plot draws the useful fraction against each size of the shape.
 
     With --preset: the job on all engines of a published machine, by its clock and bandwidth; without a --shape, the matrix
-    products of a token and of a prefill of LLaMA2-7B, beside what was published.
+    products of a token and of a prefill of LLaMA2-7B, beside what was published. Presets of vision transformers tell whole
+    images.
 
     \b
     Example:
       sparseloom estimate ternary_engine --set rows=16 --set lanes=20 --shape k=1024,n=1024 --board kv260
       sparseloom estimate --preset flightllm-u280
+      sparseloom estimate --preset ubimoe-zcu102
     """
     if preset is not None:
         _alone("--preset", {"--set": settings, "--board": board, "--clock": clock, "--plot": plot})
         machine = preset_of(preset, engine)
+        if not hasattr(machine, "form"):
+            _alone("--preset " + preset, {"--shape": shape})
+            return estimate_images(machine, json)
         return estimate_model(machine, json) if shape is None else estimate_matrix(machine, shape, json)
     for name, value in (("argument 'ENGINE'", engine), ("option '--shape'", shape)):
         if value is None:

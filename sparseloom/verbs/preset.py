@@ -17,12 +17,15 @@ _COVERS = ("matrix products alone, no attention, norms, activation functions or 
 
 
 def preset_of(name, engine):
-    """The preset of that name; its engine must be ``engine``, or that None."""
-    from sparseloom.models.spec.presets import PRESETS
+    """The preset of that name; its engine must be ``engine``, or that None. One of many engines takes no ``engine``."""
+    from sparseloom.models.spec.presets import PRESETS, Preset
 
     check_choice(name, "--preset", PRESETS)
     preset = PRESETS[name]
-    if engine not in (None, preset.build().name):
+    if not isinstance(preset, Preset):
+        if engine is not None:
+            raise typer.BadParameter(f"must be left out with --preset {name}, got {engine!r}", param_hint="ENGINE")
+    elif engine not in (None, preset.build().name):
         raise typer.BadParameter(f"must be {preset.build().name} with --preset {name}, got {engine!r}", param_hint="ENGINE")
     return preset
 
