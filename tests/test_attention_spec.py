@@ -117,26 +117,26 @@ def test_widths():
 
 
 def test_cycles_by_hand():
-    """First step in cycle 11; buffer 2, tree and its ends 3 + 2, scale 5; weight 5 + 7; values and reciprocal 2 + 10, scale 5,
+    """First step in cycle 12; buffer 2, tree and its ends 3 + 2, scale 6; weight 5 + 7; values and reciprocal 2 + 10, scale 6,
     queue 1; the last beat a chunk - 1 later, completion 3 later."""
     build = Attention(p=2, d_lanes=4, max_queries=8, max_keys=50, max_d=12, max_heads=4)
-    behind = 2 + 5 + 5 + 12 + 12 + 5 + 1
-    assert (FIRST_STEP, result_latency(build)) == (11, behind)
+    behind = 2 + 5 + 6 + 12 + 12 + 6 + 1
+    assert (FIRST_STEP, result_latency(build)) == (12, behind)
     one = build.job(queries=1, keys=1, d=4)
-    assert build.cycles(one) == 11 + 1 - 1 + behind + 3 == 56 and build.cycles_back_to_back(one) == 55
+    assert build.cycles(one) == 12 + 1 - 1 + behind + 3 == 59 and build.cycles_back_to_back(one) == 58
     # Three groups of 2, 2 and 1 queries, 7 keys each of 3 chunks, 2 heads; no drain behind a lone query.
-    assert build.cycles(build.job(queries=5, keys=7, d=9, heads=2)) == 11 + 2 * 3 * 7 * 3 - 1 + behind + 2 + 3
+    assert build.cycles(build.job(queries=5, keys=7, d=9, heads=2)) == 12 + 2 * 3 * 7 * 3 - 1 + behind + 2 + 3
     # Two groups of 2: a key-time of drain a head.
-    assert build.cycles(build.job(queries=4, keys=7, d=9, heads=2)) == 11 + 2 * (2 * 7 + 1) * 3 - 1 + behind + 2 + 3
+    assert build.cycles(build.job(queries=4, keys=7, d=9, heads=2)) == 12 + 2 * (2 * 7 + 1) * 3 - 1 + behind + 2 + 3
     # One key for two queries: a round lasts two key-times.
-    assert build.cycles(build.job(queries=4, keys=1, d=4)) == 11 + (2 * 2 + 1) - 1 + behind + 3
+    assert build.cycles(build.job(queries=4, keys=1, d=4)) == 12 + (2 * 2 + 1) - 1 + behind + 3
     # Causal, as many keys as queries: 2, 4 and 6 keys.
-    assert build.cycles(build.job(queries=6, keys=6, d=4, causal=True)) == 11 + 12 + 1 - 1 + behind + 3
+    assert build.cycles(build.job(queries=6, keys=6, d=4, causal=True)) == 12 + 12 + 1 - 1 + behind + 3
     # A window of 2: 2, 3 and 3 keys.
-    assert build.cycles(build.job(queries=6, keys=6, d=4, causal=True, window=2)) == 11 + 8 + 1 - 1 + behind + 3
+    assert build.cycles(build.job(queries=6, keys=6, d=4, causal=True, window=2)) == 12 + 8 + 1 - 1 + behind + 3
     # Blocks of 16, 16 and 2 keys; the list takes its buffer's latency and 4 more to begin with.
     listed = BUILD.job(queries=4, keys=34, d=4, block=16, blocks=((0, 2), (1,)))
-    assert BUILD.cycles(listed) == 11 + 6 + 18 + 16 + 1 - 1 + behind + 3
+    assert BUILD.cycles(listed) == 12 + 6 + 18 + 16 + 1 - 1 + behind + 3
     # Values a round behind their scores, or two.
     two = dataclasses.replace(build, score="two_pass")
     assert key_times(two, two.job(queries=5, keys=7, d=9)) == 4 * 7
@@ -161,7 +161,7 @@ def test_the_published_schedule():
     build = Attention(p=4, d_lanes=8, max_queries=129, max_keys=129, max_d=64, max_heads=3)
     published = (-(-129 // 4) * 129 + (129 + 3) % 4) * 192 // 8
     assert published == 102_168
-    assert build.cycles(build.job(queries=129, keys=129, d=64, heads=3)) - published == 11 + 8 + result_latency(build) + 1
+    assert build.cycles(build.job(queries=129, keys=129, d=64, heads=3)) - published == 12 + 8 + result_latency(build) + 1
 
 
 def slots(build, job):

@@ -189,7 +189,7 @@ FAULTS = {
     ],
     ("online", "dyadic"): [
         ("ties round up", "guard & (below | quotient[0])", "guard"),
-        ("what lies below a half is forgotten", "below.eq(sticky | Cat(lost).any())", "below.eq(0)"),
+        ("what lies below a half is forgotten", "lost.eq(sticky | Cat(parts).any())", "lost.eq(0)"),
         ("clamps to the other end", "Mux(under, self.low, rounded)", "Mux(under, self.high, rounded)"),
     ],
     ("online", "online"): [

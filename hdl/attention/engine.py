@@ -14,11 +14,12 @@ from ...models.spec.attention_job import MAX_FRACTION, MAX_MULTIPLIER, MIN_SHIFT
 from ..common.delay import delay
 from ..common.job_shell import JobShell
 from ..common.ports import EngineSignature, layout
+from ..common.stream_register import StreamRegister
 from .behind import Behind
 from .divide import DivideFull
 from .issue import Issue
 from .online import Online
-from .plan import Plan
+from .plan import Plan, round_layout
 from .results import Results
 from .score import Score
 from .sequence import Sequence
@@ -52,6 +53,7 @@ class Attention(Component):
         build = self.build
         m.submodules.shell = shell = JobShell(build)
         m.submodules.plan = plan = Plan(build)
+        m.submodules.planned = planned = StreamRegister(round_layout(build))
         m.submodules.sequence = sequence = Sequence(build)
         m.submodules.issue = issue = Issue(build)
         m.submodules.results = results = Results(build)
@@ -64,8 +66,10 @@ class Attention(Component):
             shell.stall_o.eq(results.stall),
             *(part.job.eq(job) for part in (plan, sequence, results)),
             *(part.start.eq(shell.start) for part in (plan, sequence, issue, results)),
-            sequence.rounds.payload.eq(plan.rounds.payload), sequence.rounds.valid.eq(plan.rounds.valid),
-            plan.rounds.ready.eq(sequence.rounds.ready),
+            planned.i.payload.eq(plan.rounds.payload), planned.i.valid.eq(plan.rounds.valid),
+            plan.rounds.ready.eq(planned.i.ready),
+            sequence.rounds.payload.eq(planned.o.payload), sequence.rounds.valid.eq(planned.o.valid),
+            planned.o.ready.eq(sequence.rounds.ready),
             issue.steps.payload.eq(sequence.steps.payload), issue.steps.valid.eq(sequence.steps.valid),
             sequence.steps.ready.eq(issue.steps.ready),
             issue.k_valid.eq(self.i_k.valid), self.i_k.ready.eq(issue.k_ready),

@@ -19,6 +19,12 @@ _ONE = 16, 31
 """Mantissa 2**16 and shift of a weight of 1 = 2**15."""
 
 
+def _count(bits):
+    """How many of ``bits`` are set, as a balanced tree."""
+    half = len(bits) // 2
+    return _count(bits[:half]) + _count(bits[half:]) if half else bits[0]
+
+
 class Results(Component):
     """Takes the sums of whichever slot is done and delivers them in order.
 
@@ -67,7 +73,7 @@ class Results(Component):
             out.valid.eq(queue.o.valid), queue.o.ready.eq(out.ready), self.stall.eq(out.valid & ~out.ready),
             *(out.payload.data[lane].eq(queue.o.payload[lane]) for lane in range(build.d_lanes)),
         ]
-        m.d.sync += self.clamped.eq(Mux(put, sum(clamped), 0))
+        m.d.sync += self.clamped.eq(Mux(put, _count(clamped), 0))
         self._place(m, taken)
         free, after = Signal(range(depth + 1), init=depth), Signal(range(depth + 2))
         m.d.comb += after.eq(free + taken - self.issued)

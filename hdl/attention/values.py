@@ -1,6 +1,6 @@
 """A slot's sums of weighted values."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import Component, In, Out
@@ -50,6 +50,7 @@ class Values(Component):
             m.d.comb += [put.addr.eq(chunk), put.en.eq(move), get.addr.eq(ahead), old.as_value().eq(Mux(single, self.acc, held))]
         else:
             m.d.comb += old.eq(self.acc)
+        totals = []
         for lane in range(build.d_lanes):
             v = Signal(signed(build.bits), name=f"v_{lane}", reset_less=True)
             product = Signal(signed(WEIGHT_BITS + build.bits), name=f"product_{lane}", reset_less=True)
@@ -58,8 +59,9 @@ class Values(Component):
             total = Signal(signed(width), name=f"total_{lane}")
             # Fits: acc_peak bounds every partial sum, and a shift brings it nearer to 0.
             m.d.comb += total.eq((Mux(empties, 0, kept) + product)[:width].as_signed())
-            if build.max_chunks > 1:
-                m.d.comb += put.data.word_select(lane, width).eq(total)
-            with m.If(move):
-                m.d.sync += self.acc[lane].eq(total)
+            totals.append(total)
+        if build.max_chunks > 1:
+            m.d.comb += put.data.eq(Cat(totals))
+        with m.If(move):
+            m.d.sync += self.acc.as_value().eq(Cat(totals))
         return m

@@ -16,12 +16,12 @@ __all__ = [
 
 PHASES = {"online": 1, "sigmoid": 1, "two_pass": 2, "shiftmax": 3}
 """Rounds from a group's keys to its results: scores and values at once; scores, values; scores, exponentials, values."""
-FIRST_STEP = 11
+FIRST_STEP = 12
 """The cycle of the first step."""
 LIST_LATENCY = 4
 """More, and the buffer's latency, with a list of blocks."""
-DYADIC_LATENCY = 5
-"""Multiply in two halves, add, shift, round, clamp."""
+DYADIC_LATENCY = 6
+"""Multiply in two halves, add, shift by eights, by the rest, round, clamp."""
 DIVIDE_LATENCY = 31
 """Of the integer softmax: 2**31 - 1 by a sum, a cycle a bit."""
 SHIFT_EXP_LATENCY = 10
