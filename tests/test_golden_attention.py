@@ -191,7 +191,7 @@ def test_against_floating_point(score, seeds):
         if (scaled_scores(build, job, operands)[1] & visible(build, job)).any() or np.abs(want).max() >= INT32[1]:
             continue
         if score == "shiftmax":
-            # 1.4375 for log2(e) and a line for 2**x: up to 12 % between two keys; results are below 128.
+            # 1.4375 for log2(e), floors of whole units, a line for 2**x; the coarser the unit the more. Results are below 128.
             want = np.clip(want, -128, 127)
             unit, bound = 128 * 2.0**15 * job.out_multiplier / 2.0**job.out_shift, 0.17
         else:
