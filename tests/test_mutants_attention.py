@@ -200,7 +200,7 @@ FAULTS = {
         ("what is not seen counts", 'Mux(delay(m, seen, 2 + EXP2_LATENCY, "seen_late"), exp2.o, 0)', "exp2.o"),
     ],
     ("online", "weights"): [
-        ("weights' ties round up", "((below == _HALF) & product[SCALE_BITS])", "(below == _HALF)"),
+        ("weights' ties round up", "guard & (sticky | odd)", "guard"),
         ("queries run into each other", "Mux(empties, 0, total >> raised)", "(total >> raised)"),
         ("scale of the value behind", "delay(m, self.v_scale, self.latency - 2,", "delay(m, self.v_scale, self.latency - 5,"),
     ],

@@ -12,7 +12,6 @@ from ..common.ports import layout
 __all__ = ["WEIGHT_BITS", "Weights"]
 
 WEIGHT_BITS = 16
-_HALF = 1 << SCALE_BITS - 1
 
 
 class Weights(Component):
@@ -39,12 +38,11 @@ class Weights(Component):
         scale = delay(m, self.v_scale, self.latency - 2, "v_scale")
         product, late = Signal(WEIGHT_BITS + SCALE_BITS, reset_less=True), delay(m, valid, 1, "late", reset_less=False)
         m.d.sync += product.eq(e * scale)
-        below = product[:SCALE_BITS]
+        odd, guard, sticky = product[SCALE_BITS], product[SCALE_BITS - 1], product[: SCALE_BITS - 1].any()
         then = delay(m, empties, 1, "empties"), delay(m, raised, 1, "raised")
-        up = (below > _HALF) | ((below == _HALF) & product[SCALE_BITS])
         with m.If(late):
             # Fits: e is at most 2**15.
-            m.d.sync += self.weight.eq((product[SCALE_BITS:] + Cat(up))[:WEIGHT_BITS])
+            m.d.sync += self.weight.eq((product[SCALE_BITS:] + Cat(guard & (sticky | odd)))[:WEIGHT_BITS])
             m.d.sync += [self.empties.eq(then[0]), self.raised.eq(then[1])]
         if summed:
             total = Signal(self.build.sum_width, reset_less=True)
