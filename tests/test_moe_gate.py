@@ -270,3 +270,11 @@ def test_completions_count_pairs_and_experts():
     first, refused = (receipt.done for receipt in PySimulator(BUILD).run([work, none]))
     assert (first["status"], first["pairs"], first["used"]) == (Status.OK, 2, 1)
     assert (refused["status"], refused["pairs"], refused["used"]) == (Status.ILLEGAL, 0, 0)
+
+
+def test_null_experts_far_above_take_nothing_from_the_others():
+    build = MoeGate(max_m=1, max_experts=4, max_top_k=3)
+    job = build.job(m=1, experts=4, top_k=3, nulls=2, renormalise=True, multiplier=1)
+    found = results(build, job, {"logits": np.array([[[0, 0, 1 << 20, 0]]], np.int32)})
+    scores = dict(zip(found["expert"].tolist(), found["score"].tolist(), strict=True))
+    assert scores == {0: 1 << 14, 1: 1 << 14, 2: 0}

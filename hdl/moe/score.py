@@ -56,7 +56,8 @@ class Score(Component):
         mine = Signal(data.ArrayLayout(choice_layout(build), build.max_top_k), reset_less=True)
         expert, rank = Countdown(build.max_experts, "score_expert"), Countdown(build.max_top_k, "score_rank")
         summing, choosing, opens = Signal(), Signal(), Signal()
-        at = Signal(range(build.max_top_k))
+        at, top = Signal(range(build.max_top_k)), Signal(signed(T_BITS), reset_less=True)
+        limit = Signal(range(build.max_experts + 1), reset_less=True)
         token, tokens = Signal(range(build.max_m), reset_less=True), Countdown(build.max_m, "score_token")
         with m.If(summing):
             m.d.sync += [*expert.advance(), place.eq(place + 1), opens.eq(0)]
@@ -68,12 +69,15 @@ class Score(Component):
                 m.d.sync += [choosing.eq(0), token.eq(token + 1), *tokens.advance()]
         with m.If(self.complete):
             m.d.sync += [mine.eq(self.chosen), summing.eq(1), opens.eq(1), place.eq(0), *expert.load(job.experts),
-                         filling.eq(~filling)]
+                         filling.eq(~filling), top.eq(self.chosen[0].t)]
+            # Null experts far above must not push the others out of the exponential's reach.
+            for index in reversed(range(build.max_top_k)):
+                with m.If(job.renormalise & (self.chosen[index].expert < limit) & (index < job.top_k)):
+                    m.d.sync += top.eq(self.chosen[index].t)
         with m.If(self.start):
             m.d.sync += [token.eq(0), *tokens.load(job.m)]
         one = mine[at]
         pair = Signal(pair_layout(build))
-        limit = Signal(range(build.max_experts + 1), reset_less=True)
         m.d.sync += limit.eq(job.experts - job.nulls)
         lowest, highest = self._ends(m, mine, limit)
         m.d.comb += [
@@ -83,7 +87,7 @@ class Score(Component):
         ]
         # Max less t, of all logits and then of the chosen ones.
         distance = Signal(T_BITS + 1, reset_less=True)
-        m.d.sync += distance.eq(mine[0].t - Mux(choosing, one.t, read.data))
+        m.d.sync += distance.eq(top - Mux(choosing, one.t, read.data))
         m.submodules.exp = exp = Exp2Neg(len(distance))
         m.d.comb += exp.i.eq(distance)
         counted = Mux(job.renormalise, choosing & ~pair.null, summing)

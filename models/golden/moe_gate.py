@@ -30,10 +30,15 @@ def gate(job, logits):
     t, clamped = convert(job, logits)
     # A stable sort keeps the lower number first among equals.
     chosen = np.argsort(-logits, axis=1, kind="stable")[:, : job.top_k]
-    e = exp2_neg(t.max(axis=1, keepdims=True) - t)
-    mine = np.take_along_axis(e, chosen, axis=1)
-    real = chosen < job.experts - job.nulls
-    total = (mine * real).sum(axis=1) if job.renormalise else e.sum(axis=1)
+    real, own = chosen < job.experts - job.nulls, np.take_along_axis(t, chosen, axis=1)
+    if job.renormalise:
+        # Null experts far above must not push the others out of the exponential's reach.
+        top = np.where(real, own, own.min(axis=1, keepdims=True)).max(axis=1, keepdims=True)
+        mine = exp2_neg(np.maximum(top - own, 0)) * real
+        total = mine.sum(axis=1)
+    else:
+        top = t.max(axis=1, keepdims=True)
+        mine, total = exp2_neg(top - own), exp2_neg(top - t).sum(axis=1)
     mantissa, shift = reciprocal(total)
     scores = _round_half_even(mine * mantissa[:, None], np.maximum(shift - 15, 0)[:, None])
     return chosen, scores * real, clamped

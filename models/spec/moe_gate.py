@@ -35,7 +35,7 @@ class MoeGateJob(Job):
 
     score[i] = round_half_even(e[i] * 2**15 / S) by the reciprocal of ``models.golden.functions``, e[i] = exp2_neg(max - t[i]),
     t = round_half_even(logit * ``multiplier`` / 2**``shift``) clamped to 20 bits: log2 units with 10 fraction bits. S is the sum
-    of e over all experts, with ``renormalise`` over the chosen ones that are not null. Max is over all experts.
+    of e over all experts, with ``renormalise`` over the chosen ones that are not null; max is over the same.
 
     The pairs leave sorted by expert, tokens ascending within an expert, null experts' pairs last; first and last tell the token's
     first and last expert that is not null. After them nothing: pairs are always m * top_k. Of ``experts`` words of the list the
