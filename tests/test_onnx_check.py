@@ -123,13 +123,17 @@ def test_patterns(case, onnx_tools, tmp_path):
     assert (pattern.op, pattern.runs_on, len(set(pattern.nodes)), pattern.output) == (op, runs_on, count, output)
     assert bool(pattern.detail) == (case in ("tanh", "biased"))
     assert pattern.inputs == ("x",) or op == "attention" and len(pattern.inputs) == 3
-    assert pattern.said.get("causal", False) == (case == "causal")
+    assert pattern.said.get("causal") == ((TOKENS, TOKENS) if case == "causal" else None)
     x = RNG.normal(size=(TOKENS, WIDTH)).astype(np.float32)
     np.testing.assert_allclose(run(graph, {"x": x})[output], onnx_tools.reference(content, {"x": x})[0], rtol=1e-5, atol=1e-5)
 
 
 def root_of(c, square):
     return c("Div", "x", c("Sqrt", c("Add", square, number(1e-6))))
+
+
+def root_mean_square(c):
+    return c("Sqrt", c("Add", c("ReduceMean", c("Pow", "x", number(2)), axes=[-1]), number(1e-6)))
 
 
 NEAR = {
@@ -140,6 +144,14 @@ NEAR = {
     "a softmax alone": lambda c: c("Softmax", "x", axis=-1),
     "a softmax times weights": lambda c: c("MatMul", c("Softmax", c("MatMul", "x", c("Transpose", "x", perm=[1, 0])), axis=-1),
                                            np.ones((TOKENS, 2), np.float32)),
+    "a norm over the rows": lambda c: root_of(c, c("ReduceMean", c("Pow", "x", number(2)), axes=[0, 1])),
+    "a root over x": lambda c: c("Div", root_mean_square(c), "x"),
+    "another numerator": lambda c: c("Div", c("Neg", "x"), root_mean_square(c)),
+    "a slope divided": lambda c: c("Mul", c("Mul", "x", c("Add", c("Erf", c("Div", number(math.sqrt(2)), "x")), number(1))),
+                                   number(0.5)),
+    "constants alone": lambda c: c("Erf", c("Mul", number(math.sqrt(0.5)), number(2))),
+    "probabilities scaled": lambda c: c("MatMul", c("Mul", c("Softmax", c("MatMul", "x", c("Transpose", "x", perm=[1, 0])),
+                                                             axis=-1), number(2)), c("Relu", "x")),
     "a root": lambda c: c("Sqrt", "x"), "a tanh": lambda c: c("Tanh", "x"),
 }  # fmt: skip
 

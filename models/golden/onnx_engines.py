@@ -60,6 +60,9 @@ class EngineOperations:
 
     def _attention(self, pattern, q, k, v):
         """float32 softmax(q k scale) v of q [..., queries, d], k [..., d, keys], v [..., keys, d]; None for other shapes."""
+        causal = pattern.said["causal"]
+        if pattern.said["axis"] not in (-1, q.ndim - 1) or causal not in (None, (q.shape[-2], k.shape[-1])):
+            return None
         if q.ndim < 2 or k.ndim != q.ndim or v.ndim != q.ndim or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2] \
                 or v.shape[-1] != q.shape[-1] or pattern.said["scale"] <= 0:
             return None
@@ -78,7 +81,7 @@ class EngineOperations:
             return None
         build = Attention(score=self._score, max_queries=queries, max_keys=keys, max_d=d, max_heads=heads)
         job = build.job(queries=queries, keys=keys, d=d, heads=heads, shift=shift, fraction=MAX_FRACTION,
-                        causal=pattern.said["causal"])
+                        causal=causal is not None)
         operands = {"q": coded[0][0], "k": coded[1][0], "v": coded[2][0], "q_scale": q_scale, "k_scale": k_scale,
                     "v_scale": v_scale}
         found = self._execute(build, job, operands)
@@ -88,6 +91,8 @@ class EngineOperations:
 
     def _vector(self, pattern, x):
         """float32 like ``x``: a norm of its last axis or an activation."""
+        if not x.ndim or pattern.said.get("axis", -1) not in (-1, x.ndim - 1):
+            return None
         rows = x.reshape(-1, x.shape[-1])
         function = FUNCTIONS[pattern.op]
         most = float(np.abs(rows).max(initial=0))
@@ -100,7 +105,10 @@ class EngineOperations:
         build = Vector(function=function, max_m=len(rows), max_k=rows.shape[1])
         operands = {"x": np.rint(rows.astype(np.float64) * 2.0**fraction).astype(np.int32)}
         if function in ("layernorm", "rmsnorm"):
-            job, result = self._norm(pattern, build, fraction, rows.shape, operands)
+            made = self._norm(pattern, build, fraction, rows.shape, operands)
+            if made is None:
+                return None
+            job, result = made
         else:
             wanted, result = (FUNCTION_FRACTION, SIGMOID_FRACTION) if function == "sigmoid" else 2 * (ACTIVATION_FRACTION,)
             job = build.job(m=len(rows), k=rows.shape[1], in_shift=max(0, fraction - wanted),
@@ -110,10 +118,14 @@ class EngineOperations:
         return (found["y"].astype(np.float64) * 2.0**-result).astype(np.float32).reshape(x.shape)
 
     def _norm(self, pattern, build, fraction, shape, operands):
-        """``(job, fraction of the result)``; gain and bias go to the operands."""
-        m, k = shape
-        gain, bias = (np.broadcast_to(self._constants[name].reshape(-1) if name else np.float32(default), (k,)).astype(np.float64)
-                      for name, default in ((pattern.said["gain"], 1), (pattern.said["bias"], 0)))
+        """``(job, fraction of the result)``; gain and bias go to the operands. None if they are not one for each element."""
+        (m, k), parts = shape, []
+        for name, default in (("gain", 1), ("bias", 0)):
+            part = self._constants[pattern.said[name]] if pattern.said[name] else np.float32(default)
+            if part.size not in (1, k) or part.size == k > 1 and part.shape[-1] != k or not np.isfinite(part).all():
+                return None
+            parts.append(np.broadcast_to(part.reshape(-1), (k,)).astype(np.float64))
+        gain, bias = parts
         gain_bits = GAIN_BITS - max(0, math.frexp(float(np.abs(gain).max()))[1])
         result = min(MOST_FRACTION, ELEMENT_BITS - max(1, math.frexp(float(np.abs(bias).max()))[1]))
         operands["gamma"] = np.rint(gain * 2.0**gain_bits).astype(np.int16)

@@ -79,7 +79,8 @@ class Nodes:
         found = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
-                found.setdefault(name, []).append(node)
+                if name:
+                    found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 
-from .onnx_patterns import ATTENTION, HOST, find_patterns
+from .onnx_match import ATTENTION, HOST, VECTOR
+from .onnx_patterns import find_patterns
 from .onnx_support import operator_of
 
 __all__ = ["describe_operators"]
@@ -29,6 +30,6 @@ def describe_operators(nodes):
             rows[node.op, "layer", ""] += 1
         elif id(node) not in inside:
             rows[node.op, HOST, COMPUTED if node.op in ("MatMul", "MatMulInteger") else ""] += 1
-    order = {ATTENTION: 0, "vector engine": 1, "layer": 2, HOST: 3}
+    order = {ATTENTION: 0, VECTOR: 1, "layer": 2, HOST: 3}
     made = [{"op": op, "number": number, "runs_on": runs_on, "reason": reason} for (op, runs_on, reason), number in rows.items()]
     return sorted(made, key=lambda row: order[row["runs_on"]]) + refused
