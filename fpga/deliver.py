@@ -90,5 +90,14 @@ def _deliver_moe_linear(build, job, expected):
     return {"y": _records(record, beats)}
 
 
+def _deliver_moe_gate(build, job, expected):
+    records = {stream.name: stream.record for stream in build.outputs}
+    names = [field.name for field in records["pair"].fields]
+    pairs = zip(*(expected[name].tolist() for name in names), strict=True)
+    queue = [dict(zip(("expert", "count", "last"), row, strict=True)) for row in expected["queue"].tolist()]
+    return {"pair": _records(records["pair"], [dict(zip(names, pair, strict=True)) for pair in pairs]),
+            "expert": _records(records["expert"], queue)}
+
+
 _FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
-             "vector": _deliver_vector, "moe_linear": _deliver_moe_linear}
+             "vector": _deliver_vector, "moe_linear": _deliver_moe_linear, "moe_gate": _deliver_moe_gate}
