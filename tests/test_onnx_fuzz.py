@@ -251,6 +251,11 @@ def test_damaged_files():
     check(0, 300)
 
 
+def test_a_product_that_lost_an_operand(tmp_path):
+    """Seed 23354: scores times one value, before a softmax."""
+    assert read_case(23354, tmp_path) == "loaded"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 def test_ten_thousand_damaged_files(block):

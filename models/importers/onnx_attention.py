@@ -47,9 +47,11 @@ def factor_of(nodes, step):
     if is_same(step):
         return 1.0
     values = [number(nodes, name) for name in step.inputs]
+    if len(values) != 2:
+        return None
     if step.op == "Mul" and values.count(None) == 1:
         return next(value for value in values if value is not None)
-    if step.op == "Div" and values[0] is None and values[1:] and values[1]:
+    if step.op == "Div" and values[0] is None and values[1]:
         return 1 / values[1]
     return None
 
