@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sparseloom.models.spec.errors import InputError, check_choice
 from sparseloom.models.zoo.matmulfree import MatmulFreeLM
 from sparseloom.models.zoo.onnx_models import ONNX_MODELS, OnnxModel
@@ -16,7 +18,7 @@ FOLDER = Path(__file__).parent / "checkpoints"
 
 @dataclass(frozen=True, kw_only=True)
 class ZooModel:
-    """One model that ships: ``file`` lies in the folder of checkpoints, its tokenizer, held-out slice and results beside it."""
+    """One model that ships: ``file`` lies in the folder of checkpoints, beside it its results and what it needs to be tried."""
 
     about: str
     file: str
@@ -30,8 +32,13 @@ class ZooModel:
 
     @property
     def heldout(self):
-        """The shipped slice of the test split, as text."""
+        """The shipped slice of a language model's test split, as text."""
         return self.path.with_suffix(".heldout.txt").read_text(encoding="utf-8")
+
+    def heldout_images(self):
+        """(images uint8 [images, side, side], labels) that an image model never saw in training."""
+        with np.load(self.path.with_suffix(".heldout.npz")) as file:
+            return file["x"], file["y"].astype(np.int64)
 
     def results(self):
         """What was measured when the model was made (see ``ship``), with the sha256 of every file."""
@@ -61,6 +68,12 @@ MODELS = {
         architecture="matmulfree",
         licence="Apache-2.0 (weights); the text is in the public domain",
     ),
+    "mnist-moe-vit": ZooModel(
+        about="vision transformer, a gate of 8 experts for each of two tasks: digits and their parity; 0.4 million weights",
+        file="mnist-moe-vit.safetensors",
+        architecture="moe-vit",
+        licence="Apache-2.0 (weights); the images are of the MNIST database",
+    ),
     "smollm2": FetchedModel(
         about="SmolLM2-135M-Instruct, a third party's model in Q4_1 and Q8_0; 93 MB are downloaded when it is first used",
         architecture="llama",
@@ -86,4 +99,8 @@ def load(name):
         found = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
         if found != expected:
             raise InputError(file, "sha256", f"be {expected}", found)
+    if model.architecture == "moe-vit":
+        from sparseloom.models.zoo.moe_vit import MoeVit
+
+        return MoeVit.load(model.path)
     return MatmulFreeLM.load(model.path)
