@@ -77,12 +77,12 @@ class Score(Component):
         with m.If(self.start):
             m.d.sync += [token.eq(0), *tokens.load(job.m)]
         one = mine[at]
-        pair = Signal(pair_layout(build))
+        pair, null = Signal(pair_layout(build)), Signal()
         m.d.sync += limit.eq(job.experts - job.nulls)
         lowest, highest = self._ends(m, mine, limit)
         m.d.comb += [
-            pair.expert.eq(one.expert), pair.token.eq(token), pair.null.eq(one.expert >= limit),
-            pair.first.eq((one.expert == lowest) & ~pair.null), pair.last.eq((one.expert == highest) & ~pair.null),
+            null.eq(one.expert >= limit), pair.expert.eq(one.expert), pair.token.eq(token), pair.null.eq(null),
+            pair.first.eq((one.expert == lowest) & ~null), pair.last.eq((one.expert == highest) & ~null),
             pair.closing.eq(rank.last & tokens.last),
         ]
         # Max less t, of all logits and then of the chosen ones.
@@ -90,7 +90,7 @@ class Score(Component):
         m.d.sync += distance.eq(top - Mux(choosing, one.t, read.data))
         m.submodules.exp = exp = Exp2Neg(len(distance))
         m.d.comb += exp.i.eq(distance)
-        counted = Mux(job.renormalise, choosing & ~pair.null, summing)
+        counted = Mux(job.renormalise, choosing & ~null, summing)
         self._divide(m, exp.o, pair, counted, choosing, opens, choosing & rank.last)
         return m
 
