@@ -54,6 +54,7 @@ def check():
             assert done["cycles"] == done["busy"] + sum(stalls) and stalls[0] == 0
             if mode == "refusing":
                 assert min(stalls[1:]) > 0 or work.job.m == 1, (work.job, stalls)
+                assert done["busy"] <= BUILD.cycles(work.job), work.job
             else:
                 late = mode == "back_to_back" and index
                 assert done["cycles"] == BUILD.cycles(work.job) and sum(stalls) == 0, (mode, work.job)
