@@ -23,7 +23,7 @@ from sparseloom.models.golden.engines import draw_operands, results
 from sparseloom.models.spec.vit_presets import VIT_PRESETS
 from sparseloom.models.zoo.vit_shapes import M3VIT_TINY, SHAPES, VIT_T
 from sparseloom.perfmodel import vit_search
-from sparseloom.perfmodel.cost.kernels import TABLE
+from sparseloom.perfmodel.cost.kernels import TABLE, cost
 from sparseloom.perfmodel.published.vit import published
 from sparseloom.perfmodel.vit import VitMachine, block_steps, image_rows
 
@@ -54,12 +54,21 @@ def image(name):
             "parts": {part: sum(row["cycles"] for row in rows if row["where"] == part) for part in PARTS}}
 
 
+def resources():
+    """Counts of all engines of the machine for M3ViT-tiny, as the cost table has them."""
+    machine = machine_of(M3VIT_TINY)
+    return sum((cost(getattr(machine, part), FAMILY) for part in PARTS[1:]), start=cost(getattr(machine, PARTS[0]), FAMILY))
+
+
 def print_image(found):
     print(f"{found['model']}: {found['gop']:.3f} GOP, {found['cycles']:,} cycles (exact), {found['ms']:.2f} ms at "
           f"{CLOCK / 1e6:.0f} MHz (assumed), {found['gop'] / found['ms'] * 1e3:.0f} GOPS; target {TARGETS[found['model']]} ms")
     for row in found["rows"]:
         print(f"  {row['name']:20} {row['where']:10} {row['number']:4} jobs {row['cycles']:10,} cycles "
               f"{row['macs'] / row['cycles']:8.1f} MAC a cycle {row['weight_bytes'] / 1e6:8.2f} MB")
+    taken = resources()
+    print(f"  engines (yosys, {FAMILY}, those for m3vit-tiny): {taken.dsp:,} DSP, {taken.lut:,} LUT, {taken.ff:,} FF; "
+          f"{found['macs'] / found['cycles'] / taken.dsp:.3f} useful MAC a DSP and cycle; int8")
     for row in published(metric="latency"):
         print(f"  published, {row.kind}: {row.system}, {row.device}, {row.model}, {row.precision}, {row.value} {row.unit}")
 
@@ -103,7 +112,7 @@ def print_search(row):
               f"linear {one['linear']} {one['linear_cycles']:,}; {one['dsp']} DSP; {one['evaluated']} kernels evaluated")
 
 
-def cost():
+def measure_cost():
     """Resources of each engine of the machine for M3ViT-tiny, a row of the cost table each, and of all together."""
     from sparseloom.fpga.synth import synthesise
     from sparseloom.hdl.engines import component
@@ -155,7 +164,7 @@ def main():
             for row in found:
                 print_search(row)
     else:
-        found = cost()
+        found = measure_cost()
         if args.write:
             write_table(found["rows"])
         failed = not found["fits"]

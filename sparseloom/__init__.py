@@ -13,7 +13,7 @@
 import importlib
 
 __all__ = [
-    "Attention", "DEVICES", "Plan", "Runtime", "SparseChain", "TernaryEngine",
+    "Attention", "DEVICES", "MoeGate", "MoeLinear", "Plan", "Runtime", "SparseChain", "TernaryEngine", "Vector",
     "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
 ]
 
@@ -23,10 +23,13 @@ DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "Sim
 # Found on first use: `import sparseloom` needs no package that the work at hand does not need.
 _API = {
     "Attention": ("models.spec.attention", "Attention"),
+    "MoeGate": ("models.spec.moe_gate", "MoeGate"),
+    "MoeLinear": ("models.spec.moe_linear", "MoeLinear"),
     "Plan": ("host.plan", "Plan"),
     "Runtime": ("host.runtime", "Runtime"),
     "SparseChain": ("models.spec.sparse_chain", "SparseChain"),
     "TernaryEngine": ("models.spec.ternary", "TernaryEngine"),
+    "Vector": ("models.spec.vector", "Vector"),
     "compile_graph": ("host.compiler", "compile_graph"),
     "load_model": ("models.importers.load", "load"),
     "load_plan": ("host.container", "load_plan"),
