@@ -27,8 +27,8 @@ class MoeLinear(EngineSpec):
     In each cycle ``tokens`` x ``rows`` x ``lanes`` products: of so many tokens, with the weights of a tile of rows, over so many
     columns. ``beat_bytes`` of weights come a cycle; a ring of ``ring_words`` steps' weights lets the stream run ahead of the
     tokens. ``result_lanes`` rows of a token leave a cycle; 0: a tile's. ``gelu``, ``score`` (a memory of ``max_m`` tokens times
-    ``score_n`` rows, 0: ``max_n``), ``narrow`` (results of 8 bits): what jobs may ask for. ``target``: ``portable``, or
-    primitives of ``dsp48e2`` or ``ecp5``.
+    ``score_n`` rows, at most ``max_n``; 0: ``max_n``), ``narrow`` (results of 8 bits): what jobs may ask for. ``target``:
+    ``portable``, or primitives of ``dsp48e2`` or ``ecp5``.
     """
 
     name: ClassVar[str] = "moe_linear"
@@ -42,14 +42,14 @@ class MoeLinear(EngineSpec):
     beat_bytes: int = 16
     ring_words: int = 512
     result_lanes: int = 0
-    max_m: int = 256
+    max_m: int = 64
     max_k: int = 1024
     max_n: int = 4096
     max_experts: int = 16
     max_top_k: int = 2
     gelu: bool = True
     score: bool = True
-    score_n: int = 0
+    score_n: int = 1024
     narrow: bool = True
     read_latency: int = 2
     target: str = "portable"
@@ -82,7 +82,7 @@ class MoeLinear(EngineSpec):
         put("max_n", 1, 1 << 16)
         put("max_experts", 1, 64)
         put("max_top_k", 1, 8)
-        put("score_n", 0, self.max_n)
+        put("score_n", 0, 1 << 16)
         for name in ("gelu", "score", "narrow"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
@@ -138,7 +138,8 @@ class MoeLinear(EngineSpec):
 
     @property
     def score_rows(self):
-        return self.score_n or self.max_n
+        """Most rows of a job with scores."""
+        return min(self.score_n or self.max_n, self.max_n)
 
     @property
     def score_tiles(self):

@@ -23,7 +23,7 @@ def draw_build(cls, rng):
         result_lanes=int(rng.choice([0, *(part for part in range(1, rows) if rows % part == 0)])),
         max_m=spread(1, 24), max_k=max_k, max_n=max_n, max_experts=int(rng.choice([1, 2, 3, 5])),
         max_top_k=int(rng.integers(1, 4)), gelu=bool(rng.integers(2)), score=bool(rng.integers(3)),
-        score_n=int(rng.choice([0, (max_n + 1) // 2])), narrow=bool(rng.integers(2)), read_latency=int(rng.integers(2, 5)),
+        score_n=int(rng.choice([1024, (max_n + 1) // 2])), narrow=bool(rng.integers(2)), read_latency=int(rng.integers(2, 5)),
         target=str(rng.choice(["portable", "portable", "dsp48e2", "ecp5"])))
 
 
