@@ -138,7 +138,8 @@ def test_what_ends_the_text_is_not_in_it(tiny_llama):
 @pytest.mark.parametrize("words, line", [
     (["nope.gguf"], "nope.gguf: file must be readable, got 'No such file or directory'"),
     ([registry.MODELS["kjv-matmulfree"].path], "kjv-matmulfree.safetensors: file must be GGUF"),
-    (["kjv-matmulfree"], "must be of the architecture llama; sparseloom demo runs kjv-matmulfree"),
+    (["kjv-matmulfree"], "must be of the architecture llama; sparseloom demo takes kjv-matmulfree"),
+    (["mnist-moe-vit"], "must be of the architecture llama; sparseloom classify takes mnist-moe-vit"),
     (["TINY", "--engine", "nope"], "--engine: must be one of ternary_engine, sparse_chain, got 'nope'"),
     (["TINY", "--engine", "ternary_engine"], "must run on ternary_engine, got 'ternary_engine takes ternary weights"),
     (["TINY", "--device", "board"], "--device: must be one of golden, sim, got 'board'"),

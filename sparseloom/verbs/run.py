@@ -13,6 +13,8 @@ from .workload import board_bounds, board_rows, build_of, check_choice, describe
 __all__ = ["run"]
 
 ARCHITECTURE = "llama"
+_OTHERS = {"matmulfree": "demo", "moe-vit": "classify"}
+"""The verb for models of another architecture."""
 CHAT_MODEL, CHAT_TOKEN = "smollm2", "<|im_start|>"
 FAST_FROM = 5_000_000
 """Cycles from which gates compiled to run fast are done sooner, their longer compilation included."""
@@ -89,7 +91,8 @@ def _opened(model):
     from sparseloom.models.zoo.registry import MODELS
 
     if model in MODELS and MODELS[model].architecture != ARCHITECTURE:
-        rule = f"must be of the architecture {ARCHITECTURE}; sparseloom demo runs {model}"
+        verb = _OTHERS.get(MODELS[model].architecture, "check")
+        rule = f"must be of the architecture {ARCHITECTURE}; sparseloom {verb} takes {model}"
         raise typer.BadParameter(rule, param_hint="MODEL")
     path = model_path(model)
     language, graph = LlamaLM.load(path), load(path)
