@@ -51,3 +51,12 @@ def test_one_image_on_gates(run):
 def test_bad_input_is_one_line(run, words, line):
     code, out, err = run(*words)
     assert (code, out) == (2, "") and line in err and err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_check_tells_the_jobs_of_an_image(capsys):
+    assert cli.main(["check", "mnist-moe-vit", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["jobs"] == 2 * 35 and found["cycles"] == sum(row["cycles"] for row in found["engines"]) > 100_000
+    assert {row["engine"] for row in found["engines"]} == {"moe_linear", "attention", "vector", "moe_gate"}
+    assert cli.main(["check", "mnist-moe-vit", "--engine", "ternary_engine"]) == 2
+    assert "--engine: must not come with mnist-moe-vit" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import typer
 
 from .common import CheckFailed, JsonOption, SetOption, emit
 from .plots import PLOT_FORMATS, PlotOption, cycles_plot
+from .transformer import ARCHITECTURE, check_transformer
 from .workload import BoardOption, ClockOption, board_of, build_of, check_choice, check_output, described, model_path
 
 __all__ = ["check"]
@@ -39,8 +40,8 @@ def check(
     """Tell which layers of a model an engine takes, with its cycles for one token, and why it does not take the others.
 
     Only shapes and formats are read, no weights. Of an ONNX file also what runs its operators, and for one that is not supported
-    the node and what to use instead. Exits with 1 if a matrix product has no engine, or an operator no support. --plot draws the
-    cycles by layer.
+    the node and what to use instead; of a vision transformer that ships the jobs of an image. Exits with 1 if a matrix product has
+    no engine, or an operator no support. --plot draws the cycles by layer.
 
     \b
     Example:
@@ -51,6 +52,7 @@ def check(
     from sparseloom.models.formats import gptq
     from sparseloom.models.formats.bitnet import CONVENTIONS
     from sparseloom.models.importers.load import FLOAT_WEIGHTS, load, row_of
+    from sparseloom.models.zoo.registry import MODELS
 
     check_choice(scale_convention, "--scale-convention", (None, *CONVENTIONS))
     check_choice(i2_s, "--i2-s", (None, *I2_S_WRITERS))
@@ -58,6 +60,11 @@ def check(
     check_choice(float_weights, "--float-weights", (None, *FLOAT_WEIGHTS))
     where = board_of(board, clock)
     check_output(plot, "--plot", PLOT_FORMATS)
+    if getattr(MODELS.get(model), "architecture", None) == ARCHITECTURE:
+        for option, value in (("--engine", engine), ("--set", settings), ("--board", board), ("--plot", plot)):
+            if value:
+                raise typer.BadParameter(f"must not come with {model}: its engines are those of classify", param_hint=option)
+        return check_transformer(model, json)
     if engine is not None:
         build = build_of(engine, settings)
     graph = load(model_path(model), scale_convention=scale_convention, i2_s=i2_s, gptq_zeros=gptq_zeros,

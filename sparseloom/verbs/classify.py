@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from .common import CheckFailed, JsonOption, emit, progress
+from .transformer import ARCHITECTURE
 from .workload import check_choice
 
 __all__ = ["classify"]
 
-ARCHITECTURE = "moe-vit"
 DEVICES = ("golden", "sim")
 SHADES = " .:*#"
 
