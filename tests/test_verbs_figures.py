@@ -72,8 +72,11 @@ def test_plots(capsys, tmp_path, suffix, start):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+NO_ENGINE = "ENGINE: must be one of ternary_engine, sparse_chain, attention, vector, moe_linear, moe_gate, got 'warp'"
+
+
 @pytest.mark.parametrize("words, line", [
-    (["estimate", "warp", *SHAPE], "ENGINE: must be one of ternary_engine, sparse_chain, got 'warp'"),
+    (["estimate", "warp", *SHAPE], NO_ENGINE),
     (ESTIMATE, "Missing option '--shape'."),
     ([*ESTIMATE, "--shape", ""], "--shape: must be KEY=VALUE, got ''"),
     ([*ESTIMATE, "--shape", "k=1"], "--shape: job field n is missing"),
@@ -86,13 +89,13 @@ def test_plots(capsys, tmp_path, suffix, start):
     ([*ESTIMATE, "--set", "lanes=7", *SHAPE], "--set: lanes must be a multiple of 5, got 7"),
     ([*ESTIMATE, "--set", "colour=red", *SHAPE], "--set: unknown key 'colour'"),
     ([*ESTIMATE, "--set", "rows=4,rows=4", *SHAPE], "--set: rows is given twice"),
-    ([*ESTIMATE, *SHAPE, "--board", "pynq"], "--board: must be one of kv260, u280, got 'pynq'"),
+    ([*ESTIMATE, *SHAPE, "--board", "pynq"], "--board: must be one of kv260, u280, zcu102, got 'pynq'"),
     ([*ESTIMATE, *SHAPE, "--clock", "100"], "--clock: must come with --board"),
     ([*ESTIMATE, *SHAPE, "--plot", "plot.txt"], "--plot: must end in .png or .svg or .pdf, got 'plot.txt'"),
     ([*ESTIMATE, *SHAPE, "--plot", "nowhere/plot.png"], "--plot: must lie in a folder that exists, got 'nowhere/plot.png'"),
     (["check", "nowhere.gguf"], "nowhere.gguf: file must be readable"),
     (["check", "."], "folder must hold one model file"),
-    (["check", "kjv-matmulfree", "--engine", "warp"], "ENGINE: must be one of ternary_engine, sparse_chain, got 'warp'"),
+    (["check", "kjv-matmulfree", "--engine", "warp"], NO_ENGINE),
     (["check", "kjv-matmulfree", "--set", "rows=0"], "--set: rows must be 1..128, got 0"),
     (["check", "kjv-matmulfree", "--i2-s", "arm"], "--i2-s: must be one of x86, got 'arm'"),
     (["check", "kjv-matmulfree", "--scale-convention", "add"], "--scale-convention: must be one of divide, multiply, got 'add'"),

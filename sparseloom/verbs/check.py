@@ -40,8 +40,8 @@ def check(
     """Tell which layers of a model an engine takes, with its cycles for one token, and why it does not take the others.
 
     Only shapes and formats are read, no weights. Of an ONNX file also what runs its operators, and for one that is not supported
-    the node and what to use instead; of a vision transformer that ships the jobs of an image. Exits with 1 if a matrix product has
-    no engine, or an operator no support. --plot draws the cycles by layer.
+    the node and what to use instead; of a vision transformer that ships the jobs of an image. Exits with 1 if a matrix product
+    has no engine, or an operator no support. --plot draws the cycles by layer.
 
     \b
     Example:
