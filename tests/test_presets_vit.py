@@ -53,13 +53,23 @@ def test_the_verb_tells_images_beside_what_was_published(capsys):
     found = json.loads(capsys.readouterr().out)
     rows = image_rows(VitMachine.of(VIT_PRESETS["ubimoe-zcu102"], M3VIT_TINY), M3VIT_TINY)
     cycles = sum(row["cycles"] for row in rows)
-    assert found["m3vit_tiny_cycles"] == cycles and found["m3vit_tiny_ms"] == cycles / 300e3
+    assert found["m3vit_tiny_cycles"] == cycles and found["m3vit_tiny_ms"] == 1e3 * (cycles / 300e6)
     assert found["basis"]["m3vit_tiny_cycles"] == "exact" and found["basis"]["m3vit_tiny_ms"] == "assumed"
     assert found["assumed"] == ["bandwidth"] and {row["basis"] for row in found["published"]} == {"published"}
     assert {(row["system"], row["value"]) for row in found["published"]} >= {("UbiMoE", 25.76), ("Edge-MoE", 34.64)}
     assert cli.main(["estimate", "--preset", "ubimoe-zcu102"]) == 0
     text = capsys.readouterr().out
     assert "25.76" in text and "experts up" in text and "no residual additions" in text.replace("\n", " ")
+
+
+@pytest.mark.parametrize("preset", VIT_PRESETS.values(), ids=VIT_PRESETS)
+def test_the_document_quotes_what_is_computed(root, preset):
+    cells = []
+    for shape in SHAPES.values():
+        rows = image_rows(VitMachine.of(preset, shape), shape)
+        cycles, nbytes = (sum(row[key] for row in rows) for key in ("cycles", "weight_bytes"))
+        cells += [f"{cycles:,}", f"{1e3 * max(cycles / preset.clock.value, nbytes / preset.bandwidth.value):.2f} ms"]
+    assert f"| `{preset.name}` | {' | '.join(cells)} |" in (root / "docs" / "performance.md").read_text()
 
 
 @pytest.mark.parametrize("words, line", [
