@@ -4,22 +4,14 @@ import numpy as np
 
 from ..spec.moe_gate import T_BITS
 from .functions import exp2_neg, reciprocal
+from .rounding import round_half_even
 
 __all__ = ["convert", "draw_operands", "gate", "results"]
 
 
-def _round_half_even(value, shift):
-    """``value`` / 2**shift, int64 arrays."""
-    shift = np.asarray(shift, np.int64)
-    quotient = value >> shift
-    rest = value - (quotient << shift)
-    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), np.int64(1) << 62)
-    return quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1)))
-
-
 def convert(job, logits):
     """(t, how many were clamped): int32 logits in log2 units with 10 fraction bits."""
-    t = _round_half_even(np.asarray(logits, np.int64) * job.multiplier, job.shift)
+    t = round_half_even(np.asarray(logits, np.int64) * job.multiplier, job.shift)
     limited = np.clip(t, -(1 << (T_BITS - 1)), (1 << (T_BITS - 1)) - 1)
     return limited, int((limited != t).sum())
 
@@ -40,7 +32,7 @@ def gate(job, logits):
         top = t.max(axis=1, keepdims=True)
         mine, total = exp2_neg(top - own), exp2_neg(top - t).sum(axis=1)
     mantissa, shift = reciprocal(total)
-    scores = _round_half_even(mine * mantissa[:, None], np.maximum(shift - 15, 0)[:, None])
+    scores = round_half_even(mine * mantissa[:, None], np.maximum(shift - 15, 0)[:, None])
     return chosen, scores * real, clamped
 
 

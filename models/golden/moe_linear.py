@@ -4,20 +4,12 @@ import numpy as np
 
 from ..spec.moe_linear_job import SCORE_FRACTION
 from .functions import gelu
+from .rounding import round_half_even
 
-__all__ = ["draw_operands", "products", "results", "round_half_even"]
+__all__ = ["draw_operands", "products", "results"]
 
 _INT32 = -(1 << 31), (1 << 31) - 1
 _NARROW = -127, 127
-
-
-def round_half_even(value, shift):
-    """int64: value / 2**shift, ties to even; ``shift`` 0..62."""
-    if not shift:
-        return value
-    quotient = value >> shift
-    rest, half = value - (quotient << shift), np.int64(1) << (shift - 1)
-    return quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1)))
 
 
 def products(x, w):
