@@ -125,6 +125,7 @@ def test_patterns(case, onnx_tools, tmp_path):
     assert pattern.inputs == ("x",) or op == "attention" and len(pattern.inputs) == 3
     assert pattern.said.get("causal") == ((TOKENS, TOKENS) if case == "causal" else None)
     x = RNG.normal(size=(TOKENS, WIDTH)).astype(np.float32)
+    # float32 sums in another order than onnxruntime's: seven digits, a few of them lost to cancellation.
     np.testing.assert_allclose(run(graph, {"x": x})[output], onnx_tools.reference(content, {"x": x})[0], rtol=1e-5, atol=1e-5)
 
 
@@ -186,6 +187,7 @@ def test_the_products_of_int8(onnx_tools, tmp_path):
         scales = np.abs(rows).max(-1, keepdims=True) / np.float32(127), np.abs(columns).max(-2, keepdims=True) / np.float32(127)
         codes = np.rint(rows / scales[0]).astype(int), np.rint(columns / scales[1]).astype(int)
         want = (codes[0] @ codes[1]) * scales[0] * scales[1]
+        # The integers are exact; their float32 scales are multiplied in another order.
         np.testing.assert_allclose(product(a, b), want.reshape(np.matmul(a, b).shape), rtol=1e-6)
 
 

@@ -84,6 +84,7 @@ def test_the_scale_of_attention_counts(score, onnx_tools, tmp_path):
     for scale in (0.2, 0.4):
         (tmp_path / "m").write_bytes(attention(onnx_tools, scale))
         graph = load(tmp_path / "m")
+        # The file has it as float32.
         assert find_patterns(graph.nodes)[0].said["scale"] == pytest.approx(scale)
         inputs = {name: np.random.default_rng(ord(name)).normal(size=size).astype(np.float32) for name, (_, size) in QKV.items()}
         results.append((run(graph, inputs)["y"], run(graph, inputs, operations=EngineOperations(graph, score).operations)["y"]))
@@ -99,6 +100,7 @@ def test_a_causal_constant_is_a_causal_job(onnx_tools, tmp_path):
     found = run(graph, inputs, operations=engines.operations)["y"]
     assert [each.job.causal for each in engines.jobs] == [True]
     assert 0 < np.abs(found - run(graph, inputs)["y"]).max() < 0.03
+    # int8 codes of the values: half a step of 1/127 of the largest.
     np.testing.assert_allclose(found[:, 0], inputs["v"][:, 0], atol=0.02)  # the first query sees the first key alone
 
 

@@ -112,6 +112,7 @@ def test_quantised_matrices(case, onnx_tools, tmp_path):
     assert weight.form == form and [node.layer for node in graph.nodes.nodes if node.layer] == [layer.name]
     x = RNG.normal(size=(3, K)).astype(np.float32)
     (have,), (expected,) = run(graph, {"x": x}).values(), onnx_tools.reference(content, {"x": x})
+    # float32 sums in another order than onnxruntime's: seven digits, a few of them lost to cancellation.
     np.testing.assert_allclose(have, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -128,6 +129,7 @@ def test_float_matrices_on_request(as_nodes, onnx_tools, tmp_path):
     assert layer.runs_on == "unsupported" and layer.reason.startswith("float weights: compress first")
     graph = load(tmp_path / "m", float_weights="int8")
     weight = graph["w"].weight.load()
+    # Half a step of int8 is the bound from theory; a thousandth for the float32 scale.
     np.testing.assert_allclose(weight.dequantise(), W.T, atol=np.abs(W).max() / 127 / 2 * 1.001)
     assert np.abs(weight.integers()).max(axis=1).tolist() == [127] * N
     with pytest.raises(ValueError, match="float_weights must be one of int8, got 'int4'"):
@@ -154,6 +156,7 @@ def test_patches_are_a_product(onnx_tools, tmp_path):
     assert graph["p.weight"].shape == (7, 60) and graph.nodes.nodes[0].layer == "p.weight"
     x = RNG.normal(size=(2, 3, 9, 10)).astype(np.float32)
     have = run(graph, {"x": x}, linear=lambda name, x: x @ weight.reshape(7, -1).T)["y"]
+    # float32 sums in another order than onnxruntime's: seven digits, a few of them lost to cancellation.
     np.testing.assert_allclose(have, onnx_tools.reference(content, {"x": x})[0], rtol=1e-5, atol=1e-5)
 
 

@@ -186,7 +186,9 @@ def test_a_product_on_the_golden_device(build, said, onnx_tools, tmp_path):
     runtime = Runtime(GoldenDevice(build), compile_graph(graph, build))
     x = RNG.normal(size=(2, K)).astype(np.float32)
     device, here, plain = (run(graph, {"x": x}, linear=linear)["y"] for linear in (runtime.linear, Int8(graph).linear, None))
+    # Engine scales have 16-bit mantissas.
     np.testing.assert_allclose(device, here, rtol=1e-3, atol=1e-3 * np.abs(plain).max())
+    # What int8 activations cost; the engine itself is held to the line above.
     np.testing.assert_allclose(device, plain, atol=0.03 * np.abs(plain).max())
     assert len(runtime.calls) == 1 and not np.array_equal(device, plain)
 
@@ -208,6 +210,7 @@ def test_activations_in_the_files_own_codes(scale, zero, said, onnx_tools, tmp_p
              for row in (x.astype(np.float64) / 1).tolist()]
     want = (np.array(codes) @ graph["w"].weight.load().integers().T) * (PER_COLUMN.astype(np.float64) * np.float32(scale))
     exact = run(graph, {"x": x}, linear=int8.linear, coded=int8.coded)["y"]
+    # Integers are exact; float32 scales and floats of the file against float64.
     np.testing.assert_allclose(exact, want, rtol=1e-6)
     np.testing.assert_allclose(run(graph, {"x": x})["y"], want, rtol=1e-4, atol=1e-5)
     assert np.abs(run(graph, {"x": x}, linear=int8.linear)["y"] - want).max() > 1e-3 * np.abs(want).max()  # rounded anew
@@ -225,6 +228,7 @@ def test_static_codes_of_dequantize_linear(onnx_tools, tmp_path):
     graph, x = load(tmp_path / "m"), RNG.normal(size=(2, K)).astype(np.float32)
     activations = np.clip(np.rint(x / np.float32(0.02)) + 110, 0, 255).astype(int) - 110
     want = (activations @ codes.astype(int)) * (np.float64(np.float32(0.02)) * 0.125 * 0.5) + 1
+    # Integers are exact; float32 scales against float64, onnxruntime all in float32.
     np.testing.assert_allclose(run(graph, {"x": x}, coded=Int8(graph).coded)["y"], want, rtol=1e-6)
     np.testing.assert_allclose(onnx_tools.reference(content, {"x": x})[0], want, rtol=1e-4, atol=1e-4)
 
