@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sparseloom.models.golden import functions, ivit
-from sparseloom.models.golden.vector import normalised, results, round_half_even
+from sparseloom.models.golden.rounding import round_half_even
+from sparseloom.models.golden.vector import normalised, results
 from sparseloom.models.spec.vector import Vector
 
 FULL = 2**31 - 1

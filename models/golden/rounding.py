@@ -6,10 +6,12 @@ __all__ = ["round_half_even"]
 
 
 def round_half_even(value, shift):
-    """int64: ``value`` / 2**``shift``, ties to even; ``shift`` 0..62, a number or an array."""
+    """value / 2**shift, ties to even; ``shift`` a number or an array. Python integers of any size where ``value`` is of objects,
+    else int64 below 2**62."""
     shift = np.asarray(shift, np.int64)
+    if np.asarray(value).dtype != object:
+        shift = np.minimum(shift, 62)  # of values below 2**61 more places leave the same, 0
+    one = value * 0 + 1
     quotient = value >> shift
-    rest = value - (quotient << shift)
-    # Nothing is left over of a shift by 0: half of it is out of reach.
-    half = np.where(shift > 0, np.int64(1) << np.maximum(shift - 1, 0), np.int64(1) << 62)
-    return quotient + ((rest > half) | ((rest == half) & (quotient & 1 == 1)))
+    rest, half = value - (quotient << shift), (one << shift) >> 1
+    return quotient + (((rest > half) | ((rest == half) & (quotient & 1 == 1))) & (shift > 0))

@@ -4,22 +4,12 @@ import numpy as np
 
 from ..spec.vector_job import ELEMENTWISE, ILAYERNORM_BITS, NORM_FRACTION, NORMS, POWER_FRACTION
 from . import functions, ivit
+from .rounding import round_half_even
 
-__all__ = ["draw_operands", "normalised", "results", "round_half_even"]
+__all__ = ["draw_operands", "normalised", "results"]
 
 INT32 = -(1 << 31), (1 << 31) - 1
 INT8 = -128, 127
-
-
-def round_half_even(value, shift):
-    """round(value / 2**shift), ties to even; Python integers of any size where ``value`` is of objects, else int64."""
-    shift = np.asarray(shift, np.int64)
-    if np.asarray(value).dtype != object:
-        shift = np.minimum(shift, 62)  # |value| < 2**61: more places leave the same, 0
-    one = value * 0 + 1
-    quotient = value >> shift
-    rest, half = value - (quotient << shift), (one << shift) >> 1
-    return quotient + (((rest > half) | ((rest == half) & (quotient & 1 == 1))) & (shift > 0))
 
 
 def results(build, job, operands):
