@@ -21,6 +21,7 @@ FLOORS = {
 # room -> third-party packages it may import, the longest matching prefix alone counting.
 THIRD_PARTY = {
     "models": {"numpy"},
+    "models.formats": {"numpy", "ml_dtypes"},
     "models.golden": {"numpy", "numba"},
     "models.compress": {"numpy", "numba", "safetensors", "torch"},
     "models.importers": {"numpy", "safetensors", "gguf", "onnx", "google"},  # google: protobuf, which onnx brings

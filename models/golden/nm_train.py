@@ -1,0 +1,83 @@
+"""Products of bfloat16 matrices, dense or N:M sparse, from their definition: float32, operation by operation.
+
+Each result begins with +0; each product is rounded to float32 and then added, k ascending. No order is left open, so that gates of
+any shape and both data flows must deliver these bits.
+"""
+
+import numpy as np
+
+from ..formats.bf16 import BF16, from_bf16
+
+__all__ = ["CANONICAL_NAN", "check_operands", "dense", "product"]
+
+CANONICAL_NAN = 0x7FC00000
+"""Bits of every NaN that leaves an operation."""
+_ROWS = 512
+"""Rows at a time: their sums and a column of A stay in the nearest cache."""
+
+try:
+    from numba import njit
+except ImportError:  # equal, slower
+    njit = None
+
+
+def product(a, values, index, group):
+    """float32 [m, n] of ``a`` bfloat16 [m, k] times the operand of ``values`` bfloat16 [n, groups, nnz] and ``index`` uint8 alike.
+
+    ``values[j, g, t]`` stands in column j and row ``g * group + index[j, g, t]``; elements of a group are added in the order of t.
+    """
+    check_operands(a, values, index, group)
+    m, k = a.shape
+    n, groups, nnz = values.shape
+    columns = np.zeros((groups * group, m), np.float32)
+    columns[:k] = from_bf16(a).T
+    places = (np.arange(groups)[:, None] * group + index).reshape(n, groups * nnz).astype(np.int64)
+    weights = from_bf16(values).reshape(n, groups * nnz)
+    sums = np.zeros((n, m), np.float32)
+    with np.errstate(all="ignore"):
+        (_sums_compiled if njit else _sums)(columns, weights, places, sums)
+    y = np.ascontiguousarray(sums.T)
+    y.view(np.uint32)[np.isnan(y)] = CANONICAL_NAN
+    return y
+
+
+def dense(b):
+    """(values, index, group) of a dense ``b`` bfloat16 [k, n], as :func:`product` takes them."""
+    values = np.ascontiguousarray(np.asarray(b).T)[:, :, None]
+    return values, np.zeros(values.shape, np.uint8), 1
+
+
+def check_operands(a, values, index, group):
+    """TypeError or ValueError unless the operands of :func:`product` fit together and point into a group."""
+    for name, array, kind, dims in (("a", a, BF16, 2), ("values", values, BF16, 3), ("index", index, np.uint8, 3)):
+        if not isinstance(array, np.ndarray) or array.dtype != kind or array.ndim != dims:
+            raise TypeError(f"{name} must be {np.dtype(kind)} with {dims} axes, got {getattr(array, 'dtype', type(array))} "
+                            f"{list(getattr(array, 'shape', ()))}")
+    if index.shape != values.shape:
+        raise ValueError(f"index must have the shape of values {list(values.shape)}, got {list(index.shape)}")
+    if values.shape[1] != -(-a.shape[1] // group):
+        raise ValueError(f"values must have {-(-a.shape[1] // group)} groups of {group} for k = {a.shape[1]}, got {values.shape[1]}")
+    if index.size and index.max() >= group:
+        raise ValueError(f"index must be less than group ({group}), got {index.max()}")
+
+
+def _sums(columns, weights, places, sums):
+    for at in range(weights.shape[1]):
+        sums += columns[places[:, at]] * weights[:, at : at + 1]
+
+
+def _sums_rows(columns, weights, places, sums):
+    m = columns.shape[1]
+    for start in range(0, m, _ROWS):
+        end = min(m, start + _ROWS)
+        for j in range(len(weights)):
+            total = sums[j, start:end]
+            for at in range(weights.shape[1]):
+                weight = weights[j, at]
+                column = columns[places[j, at], start:end]
+                for i in range(end - start):
+                    total[i] += column[i] * weight
+
+
+# No fastmath: products and sums must not be fused or reordered.
+_sums_compiled = njit(cache=True, nogil=True, error_model="numpy")(_sums_rows) if njit else None
