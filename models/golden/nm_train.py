@@ -1,12 +1,15 @@
 """Products of bfloat16 matrices, dense or N:M sparse, from their definition: float32, operation by operation.
 
-Each result begins with +0; each product is rounded to float32 and then added, k ascending. No order is left open, so that gates of
-any shape and both data flows must deliver these bits.
+Each result begins with +0; each product is rounded to float32 and then added, k ascending. No order is left open, so that gates
+of any shape and both data flows must deliver these bits.
 """
+
+from functools import cache
 
 import numpy as np
 
 from ..formats.bf16 import BF16, from_bf16
+from ..spec.nm_pattern import groups_of
 
 __all__ = ["CANONICAL_NAN", "check_operands", "dense", "product"]
 
@@ -15,16 +18,12 @@ CANONICAL_NAN = 0x7FC00000
 _ROWS = 512
 """Rows at a time: their sums and a column of A stay in the nearest cache."""
 
-try:
-    from numba import njit
-except ImportError:  # equal, slower
-    njit = None
-
 
 def product(a, values, index, group):
-    """float32 [m, n] of ``a`` bfloat16 [m, k] times the operand of ``values`` bfloat16 [n, groups, nnz] and ``index`` uint8 alike.
+    """float32 [m, n] of ``a`` bfloat16 [m, k] times the operand of ``values`` bfloat16 and ``index`` uint8 [n, groups, nnz].
 
-    ``values[j, g, t]`` stands in column j and row ``g * group + index[j, g, t]``; elements of a group are added in the order of t.
+    ``values[j, g, t]`` stands in column j and row ``g * group + index[j, g, t]``; elements of a group are added in the order of
+    t.
     """
     check_operands(a, values, index, group)
     m, k = a.shape
@@ -35,7 +34,7 @@ def product(a, values, index, group):
     weights = from_bf16(values).reshape(n, groups * nnz)
     sums = np.zeros((n, m), np.float32)
     with np.errstate(all="ignore"):
-        (_sums_compiled if njit else _sums)(columns, weights, places, sums)
+        (_compiled() or _sums)(columns, weights, places, sums)
     y = np.ascontiguousarray(sums.T)
     y.view(np.uint32)[np.isnan(y)] = CANONICAL_NAN
     return y
@@ -55,8 +54,9 @@ def check_operands(a, values, index, group):
                             f"{list(getattr(array, 'shape', ()))}")
     if index.shape != values.shape:
         raise ValueError(f"index must have the shape of values {list(values.shape)}, got {list(index.shape)}")
-    if values.shape[1] != -(-a.shape[1] // group):
-        raise ValueError(f"values must have {-(-a.shape[1] // group)} groups of {group} for k = {a.shape[1]}, got {values.shape[1]}")
+    groups = groups_of(a.shape[1], group)
+    if values.shape[1] != groups:
+        raise ValueError(f"values must have {groups} groups of {group} for k = {a.shape[1]}, got {values.shape[1]}")
     if index.size and index.max() >= group:
         raise ValueError(f"index must be less than group ({group}), got {index.max()}")
 
@@ -66,18 +66,26 @@ def _sums(columns, weights, places, sums):
         sums += columns[places[:, at]] * weights[:, at : at + 1]
 
 
-def _sums_rows(columns, weights, places, sums):
-    m = columns.shape[1]
-    for start in range(0, m, _ROWS):
-        end = min(m, start + _ROWS)
-        for j in range(len(weights)):
-            total = sums[j, start:end]
-            for at in range(weights.shape[1]):
-                weight = weights[j, at]
-                column = columns[places[j, at], start:end]
-                for i in range(end - start):
-                    total[i] += column[i] * weight
+@cache
+def _compiled():
+    """:func:`_sums` compiled, None without numba."""
+    try:
+        import numba
+    except ImportError:
+        return None
 
+    # No fastmath: products and sums must not be fused or reordered.
+    @numba.njit(cache=True, nogil=True, error_model="numpy")
+    def sums_of(columns, weights, places, sums):
+        m = columns.shape[1]
+        for start in range(0, m, _ROWS):
+            end = min(m, start + _ROWS)
+            for j in range(len(weights)):
+                total = sums[j, start:end]
+                for at in range(weights.shape[1]):
+                    weight = weights[j, at]
+                    column = columns[places[j, at], start:end]
+                    for i in range(end - start):
+                        total[i] += column[i] * weight
 
-# No fastmath: products and sums must not be fused or reordered.
-_sums_compiled = njit(cache=True, nogil=True, error_model="numpy")(_sums_rows) if njit else None
+    return sums_of
