@@ -8,10 +8,10 @@ from functools import cache
 
 import numpy as np
 
-from ..formats.bf16 import BF16, from_bf16
+from ..formats.bf16 import BF16, from_bf16, to_bf16
 from ..spec.nm_pattern import groups_of
 
-__all__ = ["CANONICAL_NAN", "check_operands", "dense", "product"]
+__all__ = ["CANONICAL_NAN", "check_operands", "dense", "draw_operands", "product", "results"]
 
 CANONICAL_NAN = 0x7FC00000
 """Bits of every NaN that leaves an operation."""
@@ -89,3 +89,32 @@ def _compiled():
                         total[i] += column[i] * weight
 
     return sums_of
+
+
+def results(_build, job, operands):
+    """``y`` uint32 [m, n]: bits of :func:`product`, of bfloat16 where the job is ``narrow``."""
+    y = product(operands["a"], operands["values"], operands["index"], job.group)
+    return {"y": to_bf16(y).view(np.uint16).astype(np.uint32) if job.narrow else y.view(np.uint32), "saturated": 0}
+
+
+def draw_operands(build, job, rng):
+    """Random operands: numbers alike in size, or of every size, or any bits at all, infinities and NaN included."""
+    shape = job.n, build.groups(job), job.nnz
+    index = np.sort(rng.permuted(np.broadcast_to(np.arange(job.group, dtype=np.uint8), (*shape[:2], job.group)), axis=2)
+                    [:, :, : job.nnz], axis=2)
+    kind = int(rng.integers(4))
+    a, values = (_draw(rng, kind, size) for size in ((job.m, job.k), shape))
+    beyond = np.arange(shape[1])[:, None] * job.group + index >= job.k
+    values.view(np.uint16)[beyond] = 0
+    return {"a": a, "values": values, "index": index}
+
+
+def _draw(rng, kind, shape):
+    if kind == 0:
+        return rng.integers(0, 1 << 16, shape, dtype=np.uint16).view(BF16)
+    x = rng.standard_normal(shape).astype(np.float32)
+    if kind == 1:
+        # Of any size: sums that lose one side, products below the smallest and beyond the largest number.
+        x = np.ldexp(x, rng.integers(-70, 70, shape)).astype(np.float32)
+    x[rng.random(shape) < 0.1] = 0
+    return to_bf16(x)
