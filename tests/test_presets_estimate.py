@@ -147,7 +147,7 @@ def test_the_document_quotes_what_is_computed(root, preset):
 @pytest.mark.parametrize("words, line", [
     (["--preset", "flightllm"],
      "--preset: must be one of flightllm-u280, flightllm-vhk158, ubimoe-zcu102, ubimoe-u280, edgemoe-zcu102, "
-     "m3vit-zcu104, sparseloom-zcu102, got 'flightllm'"),
+     "m3vit-zcu104, sparseloom-zcu102, sat-vcu1525, sparseloom-vcu1525, got 'flightllm'"),
     (["ternary_engine", "--preset", "flightllm-u280"], "ENGINE: must be sparse_chain with --preset flightllm-u280"),
     (["--preset", "flightllm-u280", "--board", "u280"], "--board: must not come with --preset"),
     (["--preset", "flightllm-u280", "--clock", "300"], "--clock: must not come with --preset"),

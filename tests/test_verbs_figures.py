@@ -89,7 +89,7 @@ NO_ENGINE = "ENGINE: must be one of ternary_engine, sparse_chain, attention, vec
     ([*ESTIMATE, "--set", "lanes=7", *SHAPE], "--set: lanes must be a multiple of 5, got 7"),
     ([*ESTIMATE, "--set", "colour=red", *SHAPE], "--set: unknown key 'colour'"),
     ([*ESTIMATE, "--set", "rows=4,rows=4", *SHAPE], "--set: rows is given twice"),
-    ([*ESTIMATE, *SHAPE, "--board", "pynq"], "--board: must be one of kv260, u280, zcu102, got 'pynq'"),
+    ([*ESTIMATE, *SHAPE, "--board", "pynq"], "--board: must be one of kv260, u280, zcu102, vcu1525, got 'pynq'"),
     ([*ESTIMATE, *SHAPE, "--clock", "100"], "--clock: must come with --board"),
     ([*ESTIMATE, *SHAPE, "--plot", "plot.txt"], "--plot: must end in .png or .svg or .pdf, got 'plot.txt'"),
     ([*ESTIMATE, *SHAPE, "--plot", "nowhere/plot.png"], "--plot: must lie in a folder that exists, got 'nowhere/plot.png'"),

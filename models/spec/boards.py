@@ -44,4 +44,7 @@ BOARDS = {board.name: board for board in (
     Board(name="zcu102", part="xczu9eg-ffvb1156-2-e",
           bandwidth=Figure(19.2e9, "assumed", "64-bit DDR4-2400 of the processor side; the peak, not what a design sustains"),
           clock=Figure(300e6, "assumed", "what Edge-MoE and UbiMoE reach on this part; not from a place and route of ours")),
+    Board(name="vcu1525", part="xcvu9p-fsgd2104-2L-e",
+          bandwidth=Figure(76.8e9, "published", "four 64-bit DDR4-2400, VCU1525 guide; the peak, not what a design sustains"),
+          clock=Figure(200e6, "assumed", "not from a place and route of ours")),
 )}

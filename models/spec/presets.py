@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from math import ceil
 
 from .boards import Figure
+from .nm_presets import NM_PRESETS
 from .sparse_chain import SparseChain
 from .sparse_job import POSITIONS
 from .vit_presets import VIT_PRESETS
@@ -112,4 +113,4 @@ PRESETS = {preset.name: preset for preset in (
         sparse_density=Figure(0.7, "published", "sparse ratio of 64 matrices of 4096 x 4096 (q, k), the profile's LLaMA2-7B"),
         **_SHARED,
     ),
-)} | VIT_PRESETS
+)} | VIT_PRESETS | NM_PRESETS

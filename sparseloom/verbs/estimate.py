@@ -3,6 +3,7 @@
 import typer
 
 from .common import JsonOption, SetOption, ShapeOption, emit
+from .nm_preset import estimate_training
 from .plots import PLOT_FORMATS, PlotOption, useful_fraction_plot
 from .preset import PresetOption, estimate_matrix, estimate_model, preset_of
 from .vit_preset import estimate_images
@@ -28,20 +29,21 @@ def estimate(
 
     With --preset: the job on all engines of a published machine, by its clock and bandwidth; without a --shape, the matrix
     products of a token and of a prefill of LLaMA2-7B, beside what was published. Presets of vision transformers tell whole
-    images.
+    images, presets of N:M sparse training a step of each known network.
 
     \b
     Example:
       sparseloom estimate ternary_engine --set rows=16 --set lanes=20 --shape k=1024,n=1024 --board kv260
       sparseloom estimate --preset flightllm-u280
       sparseloom estimate --preset ubimoe-zcu102
+      sparseloom estimate --preset sat-vcu1525
     """
     if preset is not None:
         _alone("--preset", {"--set": settings, "--board": board, "--clock": clock, "--plot": plot})
         machine = preset_of(preset, engine)
         if not hasattr(machine, "form"):
             _alone("--preset " + preset, {"--shape": shape})
-            return estimate_images(machine, json)
+            return (estimate_training if hasattr(machine, "nnz") else estimate_images)(machine, json)
         return estimate_model(machine, json) if shape is None else estimate_matrix(machine, shape, json)
     for name, value in (("argument 'ENGINE'", engine), ("option '--shape'", shape)):
         if value is None:
