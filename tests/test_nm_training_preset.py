@@ -9,7 +9,7 @@ from sparseloom.models.spec.boards import BOARDS
 from sparseloom.models.spec.nm_presets import NM_PRESETS
 from sparseloom.perfmodel.published.nm import published
 from sparseloom.perfmodel.published.rows import KINDS
-from sparseloom.perfmodel.training import TrainingMachine, compare
+from sparseloom.perfmodel.training import TrainingMachine, compare, step_groups
 from sparseloom.perfmodel.training_tables import TABLES
 
 
@@ -48,6 +48,30 @@ def test_the_verb_tells_the_model_beside_bound_and_published(capsys, name):
     text = capsys.readouterr().out
     assert "1.75" in text and f"{found['deit_s_speedup']:.3f}x" in text and f"{found['resnet18_speedup_bound']:.3f}x" in text
     assert "no norms" in text.replace("\n", " ") and "gains more than 2x" in text
+
+
+@pytest.mark.parametrize("preset", NM_PRESETS.values(), ids=NM_PRESETS)
+def test_the_document_quotes_what_is_computed(root, preset):
+    text, machine, cells = " ".join((root / "docs" / "performance.md").read_text().split()), TrainingMachine.of(preset), []
+    for table in TABLES.values():
+        step = compare(machine, table, 2, 8)
+        cells += [f"{step['sparse_array_cycles']:,}", f"{step['speedup']:.2f}x of {step['speedup_bound']:.2f}x",
+                  f"{100 * step['sparse_of_bound']:.1f} %"]
+    assert f"| `{preset.name}` | {' | '.join(cells)} |" in text
+    if preset.name == "sparseloom-vcu1525":
+        four, sixteen = (", ".join(f"{compare(machine, table, *pattern)['speedup']:.2f}x" for table in TABLES.values())
+                         for pattern in ((2, 4), (2, 16)))
+        assert f"At 2:4 `{preset.name}` gains {four} on the three networks, at 2:16 {sixteen}." in text
+
+
+def test_memory_limits_no_product_of_the_networks_with_pixels():
+    """What the document says of windows that are read anew."""
+    for preset in NM_PRESETS.values():
+        machine = TrainingMachine.of(preset, reuse=False)
+        for name in ("resnet18", "deit-s"):
+            placed = [one for stage, _ in step_groups(machine, TABLES[name], 2, 8) for one in stage]
+            slow = [one.product for one in placed if one.bytes / machine.bandwidth > one.cycles / machine.clock]
+            assert len(placed) > 60 and not slow
 
 
 @pytest.mark.parametrize("words, line", [
