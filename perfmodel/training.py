@@ -9,7 +9,7 @@ activation functions, softmax, pooling, additions, and the exchange of anything 
 from dataclasses import dataclass
 from functools import cache
 
-from ..models.spec.nm_pattern import groups_of
+from ..models.spec.nm_prune import NmPrune
 from ..models.spec.nm_train import NmTrain
 from ..models.spec.nm_train_job import DATAFLOWS
 from .training_bound import bound_seconds, speedup_bound, speedup_limit
@@ -18,6 +18,7 @@ from .training_tables import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Product
 __all__ = ["Background", "Placed", "TrainingMachine", "compare", "step_groups", "step_seconds"]
 
 _MOST = {"max_m": 2**24 - 2, "max_n": 2**17 - 2, "max_k": 2**24 - 2}
+_MOST_PRUNED = {"max_n": 2**17 - 2, "max_k": 2**15 - 1}
 _STATE_BYTES = 4 * 5
 """Of a weight in an update: master, momentum and gradient are read, master and momentum are written, float32 each."""
 _INDEX_BITS = 4
@@ -25,8 +26,8 @@ _INDEX_BITS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMachine:
-    """``engines`` equal arrays with one update engine of ``update_lanes`` weights a cycle and pruners of ``prune_lanes`` columns
-    that take ``prune_values`` weights each a cycle; ``clock`` in Hz, memory of ``bandwidth`` bytes/s.
+    """``engines`` equal arrays with one update engine of ``update_lanes`` weights a cycle and one ``pruner``; ``clock`` in Hz,
+    memory of ``bandwidth`` bytes/s.
 
     ``hold_bytes`` a array hold a tile of columns of B, if it fits, so that the rows of A find it on chip. ``reuse``: windows of a
     convolution that overlap are read from memory once a pass, else as often as the array wants them. ``turn``: dense products
@@ -34,12 +35,11 @@ class TrainingMachine:
     """
 
     array: NmTrain
+    pruner: NmPrune
     engines: int
     clock: float
     bandwidth: float
     update_lanes: int
-    prune_lanes: int
-    prune_values: int
     hold_bytes: int
     reuse: bool = True
     turn: bool = False
@@ -49,8 +49,9 @@ class TrainingMachine:
         """The machine of an ``NmPreset``, its maxima as large as they can be."""
         values = {name: figure.value for name, figure in preset.figures.items()}
         array = NmTrain(**{name: values[name] for name in ("rows", "cols", "slots", "words", "ws_rows")}, **_MOST)
-        names = ("engines", "clock", "bandwidth", "update_lanes", "prune_lanes", "prune_values", "hold_bytes")
-        return cls(array=array, **{name: values[name] for name in names} | fields)
+        pruner = NmPrune(lanes=values["prune_lanes"], values=values["prune_values"], slots=array.slots, **_MOST_PRUNED)
+        names = ("engines", "clock", "bandwidth", "update_lanes", "hold_bytes")
+        return cls(array=array, pruner=pruner, **{name: values[name] for name in names} | fields)
 
     @property
     def peak(self):
@@ -168,8 +169,8 @@ def background(machine, layer, products, nnz, group):
             continue
         nbytes += 4 * layer.weights + -(-layer.weights * kept * (16 + _INDEX_BITS) // (8 * of))
         for product in of_phase:
-            columns = -(-product.n // machine.prune_lanes)
-            prune_cycles += columns * groups_of(product.k, of) * max(kept, -(-of // machine.prune_values))
+            job = machine.pruner.job(n=product.n, k=product.k, nnz=kept, group=of)
+            prune_cycles += machine.pruner.cycles_back_to_back(job)
     return Background(update_cycles=-(-layer.weights // machine.update_lanes), prune_cycles=prune_cycles, bytes=nbytes)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sparseloom.models.spec.nm_pattern import PATTERNS
 from sparseloom.models.spec.nm_presets import NM_PRESETS
+from sparseloom.models.spec.nm_prune import NmPrune
 from sparseloom.models.spec.nm_train import NmTrain
 from sparseloom.perfmodel import training_bound, training_tables
 from sparseloom.perfmodel.training import TrainingMachine, background, compare, group_seconds, place, step_groups, step_seconds
@@ -132,8 +133,8 @@ def test_no_product_is_below_its_bound(machine, table, pattern):
 
 def test_a_product_by_hand():
     array = NmTrain(rows=4, cols=4, slots=4, max_m=64, max_n=64, max_k=256)
-    machine = TrainingMachine(array=array, engines=2, clock=1e6, bandwidth=1e9, update_lanes=4, prune_lanes=4, prune_values=2,
-                              hold_bytes=1024)
+    pruner = NmPrune(lanes=4, values=2, slots=4, max_n=128, max_k=128)
+    machine = TrainingMachine(array=array, pruner=pruner, engines=2, clock=1e6, bandwidth=1e9, update_lanes=4, hold_bytes=1024)
     layer = Linear(name="a", c_in=128, c_out=48, rows=1)
     forward, gradient, weight = layer.products(24)
     one = place(machine, forward, 2, 8)
@@ -149,10 +150,12 @@ def test_a_product_by_hand():
     assert one.seconds == one.cycles / 1e6 and place(replace(machine, bandwidth=10), forward, 2, 8).seconds == one.bytes / 10
     work = background(machine, layer, [forward, gradient, weight], 2, 8)
     # Forward: 12 fours of columns, 16 groups, four cycles each; backward: 32, 6.
-    assert (work.update_cycles, work.prune_cycles) == (128 * 48 // 4, 12 * 16 * 4 + 32 * 6 * 4)
+    assert work.update_cycles == 128 * 48 // 4 and 0 < work.prune_cycles - (12 * 16 * 4 + 32 * 6 * 4) < 40
+    assert work.prune_cycles == sum(pruner.cycles_back_to_back(pruner.job(n=n, k=k)) for n, k in ((48, 128), (128, 48)))
     assert work.bytes == 128 * 48 * (20 + 2 * (4 + 20 / 32))
     assert background(machine, layer, [forward, gradient, weight], 1, 1).bytes == 128 * 48 * 22
-    assert work.seconds(machine) == 128 * 48 / 4 / 1e6
+    assert work.prune_cycles > work.update_cycles and work.seconds(machine) == work.prune_cycles / 1e6
+    assert work.seconds(replace(machine, bandwidth=10)) == work.bytes / 10
     assert group_seconds(machine, [one], work) == max(one.seconds, work.seconds(machine))
     assert group_seconds(replace(machine, bandwidth=10), [one], work) == (one.bytes + work.bytes) / 10
 
