@@ -24,4 +24,7 @@ def component(build):
     if build.name == "moe_gate":
         from .moe.gate import MoeGate
         return MoeGate(build)
+    if build.name == "nm_load":
+        from .nm_train.load import NmLoad
+        return NmLoad(build)
     raise ValueError(f"no gates for engine {build.name!r}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import attention_stream, moe_gate_stream, moe_linear_stream, sparse_stream, ternary_stream, vector_stream
+from . import attention_stream, moe_gate_stream, moe_linear_stream, nm_load_stream, sparse_stream, ternary_stream, vector_stream
 
 __all__ = ["Image", "collect", "decode_beats", "pack"]
 
@@ -127,6 +127,15 @@ def _collect_moe_gate(build, job, outputs):
     return moe_gate_stream.collect(build, job, {s.name: decode_beats(s.record, outputs[s.name]) for s in build.outputs})
 
 
+def _pack_nm_load(build, job, operands):
+    return Image(*nm_load_stream.pack(build, job, operands))
+
+
+def _collect_nm_load(build, job, outputs):
+    return nm_load_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["w"]))
+
+
 _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse),
              "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector),
-             "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate)}
+             "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate),
+             "nm_load": (_pack_nm_load, _collect_nm_load)}

@@ -5,7 +5,10 @@ Maps are bfloat16 [batch, height, width, channels]; windows are :mod:`sparseloom
 
 import numpy as np
 
-__all__ = ["im2col", "input_gradient", "pad_channels", "phase_weights"]
+from ..formats.bf16 import BF16
+from ..spec.nm_load_job import window_of
+
+__all__ = ["draw_operands", "im2col", "input_gradient", "pad_channels", "phase_weights", "results"]
 
 
 def pad_channels(x):
@@ -54,3 +57,28 @@ def input_gradient(dy, phases, shape, multiply):
         out[:, phase.row :: phase.stride, phase.column :: phase.stride] = y.reshape(
             shape[0], phase.window.out_height, phase.window.out_width, shape[3])
     return np.zeros(shape, dy.dtype) if out is None else out
+
+
+def results(build, job, operands):
+    """``w``, the operand's bits with all padding, as ``formats.nm_load_stream.collect`` returns them."""
+    x = pad_channels(operands["x"])
+    if job.order == "transposed":
+        operand = operands["x"].reshape(-1, job.channels).T
+    else:
+        operand = im2col(x, window_of(job))
+    m, k = operand.shape
+    if job.order == "columns":
+        # A tile has 16 columns a word and slot; the last one the slots that it needs, but at least 4.
+        tile = 16 * build.words * build.slots
+        full, rest = divmod(k, tile)
+        shape = m, full * tile + (max(4, -(-rest // (16 * build.words))) * 16 * build.words if rest else 0)
+    else:
+        shape = -(-m // build.rows) * build.rows, -(-k // 16) * 16
+    out = np.zeros(shape, np.uint16)
+    out[:m, :k] = np.ascontiguousarray(operand).view(np.uint16)
+    return {"w": np.repeat(out[None], job.repeats, axis=0), "saturated": 0}
+
+
+def draw_operands(build, job, rng):
+    """A map of any bits, NaN and infinity included: the loader looks at none."""
+    return {"x": rng.integers(0, 1 << 16, (job.batch, job.height, job.width, job.channels), np.uint16).view(BF16)}
