@@ -6,9 +6,10 @@ next step; that happens while the next layer's gradients are computed, and after
 activation functions, softmax, pooling, additions, and the exchange of anything between boards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
+from ..models.spec.errors import check_int
 from ..models.spec.nm_prune import NmPrune
 from ..models.spec.nm_train import NmTrain
 from ..models.spec.nm_train_job import DATAFLOWS
@@ -43,6 +44,13 @@ class TrainingMachine:
     hold_bytes: int
     reuse: bool = True
     turn: bool = False
+
+    def __post_init__(self):
+        for name, low in (("engines", 1), ("update_lanes", 1), ("hold_bytes", 0)):
+            object.__setattr__(self, name, check_int(name, getattr(self, name), low, 2**32))
+        for name in ("clock", "bandwidth"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
 
     @classmethod
     def of(cls, preset, **fields):
@@ -185,7 +193,7 @@ def step_groups(machine, table, nnz=1, group=1):
         key = tuple(getattr(product, name) for name in ("phase", "m", "n", "k", "count", "channels", "a_map", "b_map"))
         if key not in memo:
             memo[key] = place(machine, product, nnz, group)
-        return memo[key]
+        return replace(memo[key], product=product)
 
     for products in made:
         yield [placed(product) for product in products if product.phase == FORWARD], waiting
@@ -209,7 +217,7 @@ def step_seconds(machine, table, nnz=1, group=1):
 def compare(machine, table, nnz, group):
     """A step dense and sparse, beside its bound: a dict of figures. Dense training is at its best: it may turn its products,
     which no sparse one can."""
-    dense = TrainingMachine(**vars(machine) | {"turn": True})
+    dense = replace(machine, turn=True)
     result = {"table": table.name, "batch": table.batch, "nnz": nnz, "group": group}
     for name, used, pattern in (("dense", dense, (1, 1)), ("sparse", machine, (nnz, group))):
         stages = list(step_groups(used, table, *pattern))

@@ -12,7 +12,7 @@ from sparseloom.models.spec.nm_train import NmTrain
 from sparseloom.perfmodel import training_bound, training_tables
 from sparseloom.perfmodel.training import TrainingMachine, background, compare, group_seconds, place, step_groups, step_seconds
 from sparseloom.perfmodel.training_bound import bound_seconds, least_bytes, product_seconds, speedup_bound, speedup_limit
-from sparseloom.perfmodel.training_tables import PHASES, TABLES, Conv, Linear, Table, mlp
+from sparseloom.perfmodel.training_tables import PHASES, TABLES, Attention, Conv, Linear, Table, mlp
 
 OURS, SAT = (TrainingMachine.of(NM_PRESETS[name]) for name in ("sparseloom-vcu1525", "sat-vcu1525"))
 SPARSE = PATTERNS[1:]
@@ -53,12 +53,18 @@ def test_every_layer_has_its_passes(table):
 
 
 @pytest.mark.parametrize("kernel, stride, pad", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (7, 2, 3), (5, 3, 2), (2, 2, 0)])
-def test_phases_take_each_tap_once(kernel, stride, pad):
-    conv = Conv(name="", c_in=1, c_out=1, size=12, kernel=kernel, stride=stride, pad=pad)
-    taps = [sum((pixel + pad - tap) % stride == 0 for tap in range(kernel)) for pixel in range(conv.size)]
-    phases = list(conv.phases())
-    assert len(phases) == stride and sum(pixels for pixels, _ in phases) == conv.size
-    assert sorted(taps) == sorted(count for pixels, count in phases for _ in range(pixels))
+@pytest.mark.parametrize("size", [12, 13])
+def test_phases_take_each_tap_once(kernel, stride, pad, size):
+    """Output pixel o has tap t on input pixel o * stride + t - pad; outside the result there are zeros to multiply."""
+    conv = Conv(name="", c_in=1, c_out=1, size=size, kernel=kernel, stride=stride, pad=pad)
+    taps = [0] * size
+    for out in range(-kernel, size + kernel):
+        for tap in range(kernel):
+            pixel = out * stride + tap - pad
+            if 0 <= pixel < size:
+                taps[pixel] += 1
+    assert list(conv.phases()) == [(len(taps[residue::stride]), taps[residue]) for residue in range(stride)]
+    assert all(set(taps[residue::stride]) == {taps[residue]} for residue in range(stride))
 
 
 def test_a_strided_convolution_by_hand():
@@ -67,6 +73,8 @@ def test_a_strided_convolution_by_hand():
     assert (forward.m, forward.n, forward.k, forward.a_map, forward.channels) == (160, 32, 144, 10 * 64 * 16, 16)
     assert [(one.m, one.n, one.k, one.channels) for one in gradients] == [(160, 16, taps * 32, 32) for taps in (4, 2, 2, 1)]
     assert [one.a_new for one in gradients] == [160 * 32, 0, 0, 0]
+    assert [least_bytes(one, 1, 1) for one in gradients] == [
+        2 * (160 * 32 * (taps == 4) + taps * 32 * 16 + 160 * 16) for taps in (4, 2, 2, 1)]
     assert (weight.m, weight.n, weight.k, weight.b_map, weight.channels) == (32, 144, 160, 10 * 64 * 16, 0)
 
 
@@ -158,6 +166,35 @@ def test_a_product_by_hand():
     assert work.seconds(replace(machine, bandwidth=10)) == work.bytes / 10
     assert group_seconds(machine, [one], work) == max(one.seconds, work.seconds(machine))
     assert group_seconds(replace(machine, bandwidth=10), [one], work) == (one.bytes + work.bytes) / 10
+
+
+def test_shares_cover_what_does_not_divide():
+    array = NmTrain(rows=4, cols=4, slots=4, max_m=64, max_n=64, max_k=256)
+    machine = replace(OURS, array=array, engines=2)
+    heads, = (one for one in Attention(name="", tokens=3, heads=5, width=8).products(1) if one.phase == FORWARD and one.n == 3)
+    assert place(machine, heads, 1, 1).split == "product" and place(machine, heads, 1, 1).share == (3, 3, 8, 3)
+    tall, wide = (next(Linear(name="", c_in=256, c_out=c_out).products(m)) for m, c_out in ((37, 16), (4, 60)))
+    one, other = place(machine, tall, 1, 1), place(machine, wide, 1, 1)
+    assert (one.split, one.share) == ("m", (20, 16, 256, 1)) and (other.split, other.share) == ("n", (4, 32, 256, 1))
+    # Each array passes over A for its own two tiles of columns; B is held.
+    assert other.bytes == 2 * (4 * 256 * 2 * 2 + 256 * 60 + 4 * 60)
+
+
+def test_equal_shapes_are_not_equally_sparse():
+    table = Table(name="", about="", batch=64, layers=tuple(
+        Linear(name=f"{number}", c_in=64, c_out=64, first=number == 0) for number in range(2)))
+    assert [(one.product.layer, one.product.phase, one.group) for one in placed_of(OURS, table, (2, 8))] == [
+        ("0", FORWARD, 1), ("1", FORWARD, 8), ("1", INPUT_GRADIENT, 8), ("1", WEIGHT_GRADIENT, 1), ("0", WEIGHT_GRADIENT, 1)]
+
+
+@pytest.mark.parametrize("field, value, error, words", [
+    ("engines", 0, ValueError, "engines must be 1..4294967296, got 0"), ("engines", 1.5, TypeError, "engines must be an integer"),
+    ("update_lanes", 0, ValueError, "update_lanes must be 1.."), ("hold_bytes", -1, ValueError, "hold_bytes must be 0.."),
+    ("clock", 0, ValueError, "clock must be positive, got 0"), ("bandwidth", -1.0, ValueError, "bandwidth must be positive"),
+])
+def test_bad_machines_are_refused(field, value, error, words):
+    with pytest.raises(error, match=words):
+        replace(OURS, **{field: value})
 
 
 def test_updates_hide_behind_the_next_layer():
