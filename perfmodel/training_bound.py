@@ -13,7 +13,7 @@ def least_bytes(product, nnz, group):
     """Bytes of all ``count`` products: operands of bfloat16, kept weights with their place in a group of bits enough for it;
     results of bfloat16, weight gradients float32."""
     nnz, group = product.pattern(nnz, group)
-    weight_bits = nnz * (16 + (group - 1).bit_length()) * product.b_map // group
+    weight_bits = nnz * (16 + (group - 1).bit_length()) * product.b_new // group
     results = product.m * product.n * (4 if product.phase == WEIGHT_GRADIENT else 2)
     return product.count * (2 * product.a_new + -(-weight_bits // 8) + results)
 

@@ -11,13 +11,15 @@ from functools import cached_property
 __all__ = ["PHASES", "TABLES", "Attention", "Conv", "Linear", "Product", "Table", "attention_layers", "mlp", "resnet18", "vit"]
 
 FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT = PHASES = ("forward", "input gradient", "weight gradient")
+_WORD = 16
+"""Values of a word of memory: channels of a pixel."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
     """``count`` equal products of a layer. ``channels``: how many weights lie side by side along k, in which groups may lie; 0 if
-    the product is always dense. ``a_map`` and ``b_map``: different elements of an operand, fewer than m*k or k*n where windows
-    overlap. ``a_new``: those of ``a_map`` that no earlier product of the same layer and phase had to read."""
+    the product is always dense. ``a_map`` and ``b_map``: elements that lie in memory for an operand, fewer than m*k or k*n where
+    windows overlap. ``a_new`` and ``b_new``: different ones that no earlier product of the same layer and phase had to read."""
 
     layer: str
     phase: str
@@ -29,6 +31,7 @@ class Product:
     a_map: int
     a_new: int
     b_map: int
+    b_new: int
 
     @property
     def macs(self):
@@ -50,10 +53,12 @@ class Product:
         return self.macs * nnz // group
 
 
-def _product(layer, phase, m, n, k, *, a_map=None, a_new=None, b_map=None, **fields):
-    a_map = min(m * k, m * k if a_map is None else a_map)
-    return Product(layer=layer, phase=phase, m=m, n=n, k=k, a_map=a_map, a_new=a_map if a_new is None else min(a_map, a_new),
-                   b_map=min(k * n, k * n if b_map is None else b_map), **fields)
+def _product(layer, phase, m, n, k, *, a_map=None, a_new=None, b_map=None, b_new=None, **fields):
+    sides = {}
+    for side, size, in_memory, new in (("a", m * k, a_map, a_new), ("b", k * n, b_map, b_new)):
+        sides[f"{side}_map"] = least = min(size, size if in_memory is None else in_memory)
+        sides[f"{side}_new"] = least if new is None else min(least, new)
+    return Product(layer=layer, phase=phase, m=m, n=n, k=k, **sides, **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,10 @@ class Conv:
         pixels that share the taps which meet them."""
         x_map, y_map = batch * self.size**2 * self.c_in, batch * self.out**2 * self.c_out
         pixels, window = batch * self.out**2, self.kernel**2 * self.c_in
-        yield _product(self.name, FORWARD, pixels, self.c_out, window, channels=0 if self.first else self.c_in, a_map=x_map)
+        # Pixels of few channels would leave most of a word empty: their windows lie in memory as rows of a matrix.
+        stored = None if self.c_in % _WORD else x_map
+        yield _product(self.name, FORWARD, pixels, self.c_out, window, channels=0 if self.first else self.c_in, a_map=stored,
+                       a_new=x_map)
         if not self.first:
             sides = list(self.phases())
             phases = sorted(((rows * columns, down * across) for rows, down in sides for columns, across in sides),
@@ -122,7 +130,7 @@ class Conv:
                 if taps:
                     yield _product(self.name, INPUT_GRADIENT, batch * area, self.c_in, taps * self.c_out, channels=self.c_out,
                                    a_map=y_map, a_new=0 if number else None)
-        yield _product(self.name, WEIGHT_GRADIENT, self.c_out, window, pixels, b_map=x_map)
+        yield _product(self.name, WEIGHT_GRADIENT, self.c_out, window, pixels, b_map=stored, b_new=x_map)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from sparseloom.models.spec.nm_load_window import forward_window, gradient_phases
 from sparseloom.models.spec.nm_pattern import PATTERNS
 from sparseloom.models.spec.nm_presets import NM_PRESETS
 from sparseloom.models.spec.nm_prune import NmPrune
@@ -48,8 +49,24 @@ def test_every_layer_has_its_passes(table):
         assert macs[FORWARD] == macs[WEIGHT_GRADIENT] and (layer is first or macs[INPUT_GRADIENT] == macs[FORWARD])
     assert sorted(table.products, key=repr) == sorted(
         (product for layer in table.layers for product in layer.products(table.batch)), key=repr)
-    assert all(product.a_new <= product.a_map <= product.m * product.k and product.b_map <= product.k * product.n
+    assert all(product.a_new <= product.a_map <= product.m * product.k and product.b_new <= product.b_map <= product.k * product.n
                for product in table.products)
+
+
+@pytest.mark.parametrize("layer", TABLES["resnet18"].layers[:-1], ids=lambda layer: layer.name)
+def test_convolutions_are_those_that_the_loader_gathers(layer):
+    forward, *gradients, _ = layer.products(2)
+    window = forward_window(layer.size, layer.size, layer.kernel, layer.stride, layer.pad)
+    assert (forward.m, forward.k) == (2 * window.out_height * window.out_width, window.taps * layer.c_in)
+    phases = gradient_phases(layer.size, layer.size, layer.kernel, layer.stride, layer.pad)
+    found = [(2 * phase.window.out_height * phase.window.out_width, phase.window.taps * layer.c_out) for phase in phases
+             if phase.window]
+    assert layer.first or sorted((one.m, one.k) for one in gradients) == sorted(found)
+
+
+def test_windows_of_few_channels_lie_in_memory_as_a_matrix():
+    forward, weight = TABLES["resnet18"].layers[0].products(1)
+    assert forward.a_map == weight.b_map == 112**2 * 147 and forward.a_new == weight.b_new == 224**2 * 3
 
 
 @pytest.mark.parametrize("kernel, stride, pad", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (7, 2, 3), (5, 3, 2), (2, 2, 0)])
