@@ -1,0 +1,1 @@
+"""N:M sparse training: networks, devices, the schedule, the step, checkpoints."""
