@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..models.formats.engines import collect
+from ..models.formats.nm_load_stream import expand
 
 __all__ = ["deliver"]
 
@@ -99,5 +100,11 @@ def _deliver_moe_gate(build, job, expected):
             "expert": _records(records["expert"], queue)}
 
 
+def _deliver_nm_load(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    return {"w": _records(record, [{"data": beat} for beat in expand(build, job, expected["w"]).tolist()])}
+
+
 _FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
-             "vector": _deliver_vector, "moe_linear": _deliver_moe_linear, "moe_gate": _deliver_moe_gate}
+             "vector": _deliver_vector, "moe_linear": _deliver_moe_linear, "moe_gate": _deliver_moe_gate,
+             "nm_load": _deliver_nm_load}

@@ -5,7 +5,15 @@ from functools import cache
 from inspect import getdoc, ismodule
 from pathlib import Path
 
-from ..models.formats import attention_stream, moe_gate_stream, moe_linear_stream, sparse_stream, ternary_stream, vector_stream
+from ..models.formats import (
+    attention_stream,
+    moe_gate_stream,
+    moe_linear_stream,
+    nm_load_stream,
+    sparse_stream,
+    ternary_stream,
+    vector_stream,
+)
 from ..models.formats.mantissas import Mantissas, align
 
 __all__ = ["flow_files", "read_template", "render"]
@@ -52,6 +60,7 @@ _FORMATS = {
     "moe_linear": (moe_linear_stream, moe_linear_stream.pack_weights, moe_linear_stream.pack_activations,
                    moe_linear_stream.pack_queue),
     "moe_gate": (moe_gate_stream, moe_gate_stream.pack),
+    "nm_load": (nm_load_stream, nm_load_stream.pack_map, nm_load_stream.pack),
     "vector": (vector_stream, vector_stream.pack_rows, vector_stream.pack_weights),
 }
 

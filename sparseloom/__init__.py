@@ -13,7 +13,7 @@
 import importlib
 
 __all__ = [
-    "Attention", "DEVICES", "MoeGate", "MoeLinear", "Plan", "Runtime", "SparseChain", "TernaryEngine", "Vector",
+    "Attention", "DEVICES", "MoeGate", "MoeLinear", "NmLoad", "Plan", "Runtime", "SparseChain", "TernaryEngine", "Vector",
     "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
 ]
 
@@ -25,6 +25,7 @@ _API = {
     "Attention": ("models.spec.attention", "Attention"),
     "MoeGate": ("models.spec.moe_gate", "MoeGate"),
     "MoeLinear": ("models.spec.moe_linear", "MoeLinear"),
+    "NmLoad": ("models.spec.nm_load", "NmLoad"),
     "Plan": ("host.plan", "Plan"),
     "Runtime": ("host.runtime", "Runtime"),
     "SparseChain": ("models.spec.sparse_chain", "SparseChain"),

@@ -39,7 +39,7 @@ class NmLoad(Component):
         beat = data.StructLayout({"data": 16 * WORD * build.words, "last": 1})
         m.submodules.results = results = Fifo(beat, CREDITS)
         job, out = shell.current, self.o_w
-        gone = out.valid & out.ready
+        gone, dropped = out.valid & out.ready, fetch.valid & ~fetch.keep
         m.d.comb += [
             shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
             self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
@@ -47,7 +47,7 @@ class NmLoad(Component):
             shell.stall_x.eq(fetch.stall), shell.stall_o.eq(out.valid & ~out.ready),
             *(part.job.eq(job) for part in (issue, places)), *(part.start.eq(shell.start) for part in (issue, places)),
             places.valid.eq(issue.valid), places.step.eq(issue.step), fetch.put.eq(places.put), fetch.request.eq(places.request),
-            results.i.payload.last.eq(fetch.last),
+            results.i.payload.last.eq(fetch.last), results.i.valid.eq(fetch.valid & fetch.keep), issue.back.eq(gone + dropped),
             out.payload.as_value().eq(results.o.payload.data), out.valid.eq(results.o.valid), results.o.ready.eq(out.ready),
         ]
         for lane in range(build.words):
@@ -55,14 +55,12 @@ class NmLoad(Component):
             m.d.comb += [port.addr.eq(fetch.x_addr[lane]), port.valid.eq(fetch.x_valid[lane]),
                          fetch.x_ready[lane].eq(port.ready), fetch.x_data[lane].eq(port.data)]
         if not build.turns:
-            m.d.comb += [results.i.payload.data.eq(Cat(fetch.beat)), results.i.valid.eq(fetch.valid), issue.back.eq(gone)]
+            m.d.comb += results.i.payload.data.eq(Cat(fetch.beat))
             return m
         m.submodules.turn = turn = LoadTurn(build)
-        silent = job.turn & ~turn.primed
         m.d.comb += [
             turn.start.eq(shell.start), turn.step.eq(fetch.valid), turn.i.eq(fetch.beat),
-            results.i.payload.data.eq(Mux(job.turn, turn.o, fetch.beat)), results.i.valid.eq(fetch.valid & ~silent),
-            issue.back.eq(gone | fetch.valid & silent),
+            results.i.payload.data.eq(Mux(job.turn, turn.o, fetch.beat)),
         ]
         return m
 

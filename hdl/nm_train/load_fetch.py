@@ -16,8 +16,8 @@ __all__ = ["LoadFetch"]
 class LoadFetch(Component):
     """Asks for the words of a beat that are needed, puts zeros in the place of the others.
 
-    *Members*: ``put`` with ``request``; ``x_addr``, ``x_valid``, ``x_ready``, ``x_data`` of each copy; ``valid`` with ``beat``
-    and ``last``; ``stall``: a copy refuses.
+    *Members*: ``put`` with ``request``; ``x_addr``, ``x_valid``, ``x_ready``, ``x_data`` of each copy; ``valid`` with ``beat``,
+    ``keep`` and ``last``; ``stall``: a copy refuses.
     *Latency*: a request leaves 2 cycles after ``put``, its beat comes ``read_latency`` + 1 cycles after all of it were accepted.
     *Handshake*: requests wait here, at most ``CREDITS``; what a copy accepts early is not repeated.
     """
@@ -28,7 +28,8 @@ class LoadFetch(Component):
             "put": In(1), "request": In(request_layout(build)),
             "x_addr": Out(data.ArrayLayout(build.addr_width, words)), "x_valid": Out(words), "x_ready": In(words),
             "x_data": In(data.ArrayLayout(16 * WORD, words)),
-            "valid": Out(1), "beat": Out(data.ArrayLayout(16 * WORD, words)), "last": Out(1), "stall": Out(1),
+            "valid": Out(1), "beat": Out(data.ArrayLayout(16 * WORD, words)), "keep": Out(1), "last": Out(1),
+            "stall": Out(1),
         })
 
     def elaborate(self, platform):
@@ -48,7 +49,7 @@ class LoadFetch(Component):
         back = build.read_latency + 1
         need = delay(m, now.need, back, "need")
         m.d.comb += [self.valid.eq(delay(m, step, back, "step", reset_less=False)),
-                     self.last.eq(delay(m, now.last, back, "last"))]
+                     self.keep.eq(delay(m, now.keep, back, "keep")), self.last.eq(delay(m, now.last, back, "last"))]
         for lane in range(words):
             # What came early waits here for the other words of its beat.
             word = Signal(16 * WORD, name=f"word_{lane}", reset_less=True)

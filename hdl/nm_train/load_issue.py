@@ -16,22 +16,23 @@ CREDITS = 32
 
 def step_layout(build):
     """A beat on its way: ``fresh`` in its tile's first round, ``place`` in the round, ``inner_end``: the inner walk begins anew
-    after it, ``outer_move`` and ``outer_end``: the outer walk goes on or begins anew, ``dead``: no words, ``last`` of the job."""
+    after it, ``outer_move`` and ``outer_end``: the outer walk goes on or begins anew, ``dead``: no words, ``keep``: a result
+    comes of it, ``last`` of the job."""
     return data.StructLayout({"fresh": 1, "place": range(build.places), "inner_end": 1, "outer_move": 1, "outer_end": 1,
-                              "dead": 1, "last": 1})
+                              "dead": 1, "keep": 1, "last": 1})
 
 
 class LoadIssue(Component):
     """Counts repeats, tiles, passes, rounds and slots; a beat a cycle while there is room for it.
 
-    *Members*: ``job`` with ``start``; ``valid`` with ``step`` of :func:`step_layout`; ``back``: a beat has left.
-    *Latency*: the first beat comes 2 cycles after ``start``. A job that transposes ends with a block of dead beats, which move
-    the last block out.
+    *Members*: ``job`` with ``start``; ``valid`` with ``step`` of :func:`step_layout`; ``back``: so many beats have left.
+    *Latency*: the first beat comes 2 cycles after ``start``. While a block is read for transposition the one before leaves, or
+    the part of it that the tile has; dead beats move the last one out.
     """
 
     def __init__(self, build):
         self.build = build
-        super().__init__({"job": In(layout(build.job_record)), "start": In(1), "back": In(1), "valid": Out(1),
+        super().__init__({"job": In(layout(build.job_record)), "start": In(1), "back": In(2), "valid": Out(1),
                           "step": Out(step_layout(build))})
 
     def elaborate(self, platform):
@@ -39,20 +40,21 @@ class LoadIssue(Component):
         build, job, step = self.build, self.job, self.step
         free, room = Signal(range(CREDITS + 1), init=CREDITS), Signal(init=1)
         running, flushing, go = Signal(), Signal(), Signal()
-        slot, flush = Countdown(build.places, "slot"), Countdown(WORD // build.words, "flush")
+        slot = Countdown(build.places, "slot")
         rounds, passes, tiles, repeats = (Countdown(MAX_COUNT, name) for name in ("round", "pass", "tile", "repeat"))
         place, fresh, first_slots = Signal(range(build.places)), Signal(), Signal(range(build.places + 1))
-        after = Signal(range(CREDITS + 2))
+        after = Signal(range(CREDITS + 4))
         m.d.comb += [go.eq(running & room), after.eq(free + self.back - go)]
         m.d.sync += [free.eq(after), room.eq(after != 0)]
+        keep, out_end = self._kept(m, go, place, slot.last, (rounds.last & passes.last, tiles.last)) if build.turns else (1, 1)
         loop_end = slot.last & rounds.last & passes.last & tiles.last & repeats.last
         m.d.sync += [
             self.valid.eq(go), step.fresh.eq(fresh & ~flushing), step.place.eq(place), step.inner_end.eq(slot.last & tiles.last),
             step.outer_move.eq(slot.last), step.outer_end.eq(rounds.last), step.dead.eq(flushing),
-            step.last.eq(Mux(flushing, flush.last, loop_end & ~job.turn)),
+            step.keep.eq(keep), step.last.eq(Mux(flushing, out_end, loop_end & ~job.turn)),
         ]
         with m.If(go & flushing):
-            m.d.sync += [*flush.advance(), running.eq(~flush.last)]
+            m.d.sync += [place.eq(place + 1), running.eq(~out_end)]
         with m.Elif(go):
             m.d.sync += [*slot.advance(), place.eq(place + 1)]
             with m.If(slot.last):
@@ -69,6 +71,23 @@ class LoadIssue(Component):
         m.d.comb += first_slots.eq(Mux(job.tiles == 1, job.last_slots, job.slots))
         with m.If(self.start):
             m.d.sync += [running.eq(1), flushing.eq(0), place.eq(0), fresh.eq(1), *slot.load(first_slots),
-                         *rounds.load(job.rounds), *passes.load(job.passes), *tiles.load(job.tiles), *repeats.load(job.repeats),
-                         *flush.load(WORD // build.words)]
+                         *rounds.load(job.rounds), *passes.load(job.passes), *tiles.load(job.tiles), *repeats.load(job.repeats)]
         return m
+
+    def _kept(self, m, go, place, round_end, tile_ends):
+        """(whether a beat moves a wanted row out of the transposer, whether that is the last of its block)."""
+        build, job = self.build, self.job
+        rows, blocks = min(build.rows, WORD) // build.words, WORD // build.words
+        first, primed = Countdown(blocks, "first_block"), Signal()
+        part = Signal(range(blocks // rows))
+        before = Signal.like(part)
+        with m.If(go):
+            m.d.sync += [*first.advance(), primed.eq(primed | first.last)]
+            with m.If(round_end):
+                m.d.sync += before.eq(part)
+                with m.If(tile_ends[0]):
+                    m.d.sync += part.eq(Mux(tile_ends[1], 0, part + 1))
+        with m.If(self.start):
+            m.d.sync += [*first.load(blocks), primed.eq(0), part.eq(0)]
+        row, mine = place % rows, (place % blocks) // rows == before
+        return ~job.turn | primed & mine, mine & (row == rows - 1)

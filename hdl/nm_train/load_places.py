@@ -19,8 +19,8 @@ PLACES_LATENCY = 5
 
 
 def request_layout(build):
-    """Addresses of a beat's words, and which of them are ``need``-ed; the others are zeros. ``last`` of the job."""
-    return data.StructLayout({"addr": data.ArrayLayout(build.addr_width, build.words), "need": build.words, "last": 1})
+    """Addresses of a beat's words, and which of them are ``need``-ed; the others are zeros. ``keep``, ``last`` as in its step."""
+    return data.StructLayout({"addr": data.ArrayLayout(build.addr_width, build.words), "need": build.words, "keep": 1, "last": 1})
 
 
 class LoadPlaces(Component):
@@ -68,6 +68,7 @@ class LoadPlaces(Component):
         alive = delay(m, chosen[-build.words :] & ~delay(m, step.dead, 3, "dead").replicate(build.words), 1, "alive")
         m.d.sync += self.request.need.eq(Cat(inside) & alive)
         m.d.comb += [self.put.eq(delay(m, self.valid, PLACES_LATENCY, "valid", reset_less=False)),
+                     self.request.keep.eq(delay(m, step.keep, PLACES_LATENCY, "keep")),
                      self.request.last.eq(delay(m, step.last, PLACES_LATENCY, "last"))]
         return m
 

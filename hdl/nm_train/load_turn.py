@@ -15,15 +15,14 @@ class LoadTurn(Component):
 
     The registers are a square that shifts up while a block enters as rows and left while the next one enters as columns; what
     falls out at the other end is the block before, transposed.
-    *Members*: ``start`` a job; ``step`` with ``i``: a beat goes in; ``o``, in the same cycle, comes out; ``primed``: it is one
-    of this job's.
+    *Members*: ``start`` a job; ``step`` with ``i``: a beat goes in; ``o``, in the same cycle, comes out.
     *Latency*: a block, 16 / ``words`` beats.
     """
 
     def __init__(self, build):
         self.build = build
         beat = data.ArrayLayout(16 * WORD, build.words)
-        super().__init__({"start": In(1), "step": In(1), "i": In(beat), "o": Out(beat), "primed": Out(1)})
+        super().__init__({"start": In(1), "step": In(1), "i": In(beat), "o": Out(beat)})
 
     def elaborate(self, platform):
         m = Module()
@@ -37,14 +36,14 @@ class LoadTurn(Component):
         with m.If(self.step):
             m.d.sync += beats.advance()
             with m.If(beats.last):
-                m.d.sync += [*beats.load(WORD // words), columns.eq(~columns), self.primed.eq(1)]
+                m.d.sync += [*beats.load(WORD // words), columns.eq(~columns)]
             for row in range(WORD):
                 for column in range(WORD):
                     up = cells[row + words][column] if row + words < WORD else value(row + words - WORD, column)
                     left = cells[row][column + words] if column + words < WORD else value(column + words - WORD, row)
                     m.d.sync += cells[row][column].eq(Mux(columns, left, up))
         with m.If(self.start):
-            m.d.sync += [*beats.load(WORD // words), columns.eq(0), self.primed.eq(0)]
+            m.d.sync += [*beats.load(WORD // words), columns.eq(0)]
         for lane in range(words):
             for place in range(WORD):
                 m.d.comb += self.o[lane][16 * place : 16 * (place + 1)].eq(

@@ -11,7 +11,7 @@ from ..spec.nm_load_job import WORD
 from ..spec.nm_load_plan import plan
 from .bf16 import BF16
 
-__all__ = ["collect", "pack", "pack_map"]
+__all__ = ["collect", "expand", "pack", "pack_map"]
 
 
 def pack_map(x):
@@ -39,8 +39,9 @@ def collect(build, job, beats):
     columns [repeats, k, columns] of B, tile beside tile."""
     work = plan(build, job)
     data = np.asarray(beats["data"], np.int64).astype(np.uint16)
-    if data.shape != (work.beats, WORD * build.words):
-        raise ValueError(f"o_w must have {work.beats} beats of {WORD * build.words} values, got {list(data.shape)}")
+    beats = build.beats("w", job)
+    if data.shape != (beats, WORD * build.words):
+        raise ValueError(f"o_w must have {beats} beats of {WORD * build.words} values, got {list(data.shape)}")
     if job.order == "columns":
         tiles, at = [], 0
         for tile in range(work.tiles):
@@ -52,3 +53,12 @@ def collect(build, job, beats):
     # Repeat, tile, round (16 values of k), row of the tile, value.
     blocks = data.reshape(work.repeats, work.tiles, work.rounds, build.rows, WORD)
     return {"w": blocks.transpose(0, 1, 3, 2, 4).reshape(work.repeats, work.tiles * build.rows, work.rounds * WORD)}
+
+
+def expand(build, job, w):
+    """The values of the beats, uint16 [beats, 16 * words], of what :func:`collect` returns: its inverse."""
+    work, lanes = plan(build, job), WORD * build.words
+    if job.order == "columns":
+        starts = range(0, w.shape[2], build.slots * lanes)
+        return np.concatenate([w[:, :, start : start + build.slots * lanes].reshape(-1, lanes) for start in starts])
+    return w.reshape(work.repeats, work.tiles, build.rows, work.rounds, WORD).transpose(0, 1, 3, 2, 4).reshape(-1, lanes)

@@ -31,7 +31,8 @@ class NmLoad(EngineSpec):
 
     Beats have ``words`` words of 16 bfloat16; ``rows`` are the array's, ``slots`` too, its columns are 16 * ``words`` where a
     job makes B. A beat a cycle, without gaps. ``map_words``: words of 16 channels of the map on chip, which has ``words`` copies.
-    Maps can be transposed where ``rows`` is a multiple of 16.
+    Maps can be transposed where ``rows`` is a multiple of 16 or divides it; in blocks of 16 x 16, so that fewer rows than 16
+    come as slowly as 16 do.
     """
 
     name: ClassVar[str] = "nm_load"
@@ -54,12 +55,22 @@ class NmLoad(EngineSpec):
     @property
     def turns(self):
         """Whether maps can be transposed."""
-        return self.rows % WORD == 0
+        return self.rows % WORD == 0 or WORD % self.rows == 0
+
+    @property
+    def tile_slots(self):
+        """Beats that a round of a tile of rows reads."""
+        return self.rows // self.words
+
+    @property
+    def turned_slots(self):
+        """The same where maps are transposed: whole blocks."""
+        return max(self.rows, WORD) // self.words
 
     @property
     def places(self):
         """Beats of the longest round."""
-        return max(self.rows // self.words, self.slots)
+        return max(self.turned_slots if self.turns else self.tile_slots, self.slots)
 
     @property
     def addr_width(self):
@@ -171,12 +182,18 @@ class NmLoad(EngineSpec):
     def beats(self, stream, job):
         if stream != "w":
             raise ValueError(f"stream must be w, got {stream!r}")
-        return plan(self, job).beats
+        beats = plan(self, job).beats
+        if job.order == "transposed":
+            return beats * self.tile_slots // self.turned_slots
+        return beats
 
     def cycles(self, job):
-        """A beat a cycle from the first request on; a transposed map waits for a block of 16 x 16."""
-        filled = WORD // self.words if job.order == "transposed" else 0
-        return FIRST_REQUEST + self.beats("w", job) - 1 + filled + self.read_latency + _RETURN
+        """A beat is read a cycle from the first request on; a transposed map needs as many more as move its last rows out."""
+        work, out = plan(self, job), 0
+        if job.order == "transposed":
+            rows = min(self.rows, WORD)
+            out = ((work.tiles - 1) % (WORD // rows) + 1) * rows // self.words
+        return FIRST_REQUEST + work.beats - 1 + out + self.read_latency + _RETURN
 
     def cycles_back_to_back(self, job):
         return self.cycles(job) - _QUEUED

@@ -15,7 +15,7 @@ _BEATS = 1500
 def draw_build(cls, rng):
     """A small build, every parameter varied."""
     words = int(rng.choice([1, 2, 4]))
-    rows = int(rng.choice([16, 16, 32])) if rng.integers(2) else words * int(rng.integers(max(1, 3 - words), 7))
+    rows = int(rng.choice([16, 32, 4, 8])) if rng.integers(2) else words * int(rng.integers(max(1, 3 - words), 7))
     map_words = int(np.exp(rng.uniform(np.log(16), np.log(300))))
     return cls(words=words, rows=rows, slots=int(rng.integers(4, 10)), map_words=map_words,
                read_latency=int(rng.integers(1, 5)))

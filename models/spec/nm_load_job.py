@@ -94,7 +94,7 @@ def check_job(build, shape):
 
 def _check_transposed(build, job):
     if not build.turns:
-        raise ValueError(f"order must be rows or columns where rows is no multiple of {WORD} ({build.rows}), got 'transposed'")
+        raise ValueError(f"order must be rows or columns where {WORD} rows are no whole tiles ({build.rows}), got 'transposed'")
     plain = Window(out_height=job.height, out_width=job.width)
     for name in _OF_WINDOW:
         if getattr(job, name) != getattr(plain, name):

@@ -8,7 +8,7 @@ round, and an *outer* walk from round to round. Both count in three digits; a ca
 |---|---|---|
 | rows | pixels of a tile of rows: (ox, oy, image) | words of k: (channel word, tap x, tap y) |
 | columns | words of a tile of columns: (channel word, tap x, tap y) | pixels (ox, oy, image) |
-| transposed | (pixel of 16, -, channel word) | 16 pixels at a time |
+| transposed | (pixel of 16, tile of less than 16 rows, channel word) | 16 pixels at a time |
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Plan:
-    """for ``repeats``: for ``tiles``: for ``passes``: for ``rounds``: for ``slots`` (the last tile: ``last_slots``): a beat.
+    """for ``repeats``: for ``tiles``: for ``passes``: for ``rounds``: for ``slots`` (the last tile: ``last_slots``): read a beat.
 
     ``count``: words of the inner walk; ``height`` and ``width``: what y and x are checked against."""
 
@@ -75,10 +75,10 @@ def plan(build, job):
     taps = ((0, 0, 1), (0, job.step, job.step * depth), (job.step, 0, job.step * row))
     pixel_walk = Walk((job.out_width, job.out_height), pixels)
     tap_walk = Walk((depth, job.taps_x), taps, (job.start_y, job.start_x, job.start_y * row + job.start_x * depth))
-    tile_slots = build.rows // build.words
     if job.order == "rows":
-        return Plan(tile_slots, tile_slots, job.tap_words, 1, -(-job.rows // build.rows), job.repeats, job.rows, job.height,
-                    job.width, pixel_walk, tap_walk)
+        tiles = -(-job.rows // build.rows)
+        return Plan(build.tile_slots, build.tile_slots, job.tap_words, 1, tiles, job.repeats, job.rows, job.height, job.width,
+                    pixel_walk, tap_walk)
     if job.order == "columns":
         tiles, rest = divmod(job.tap_words, build.slots * build.words)
         last = build.slots_of(rest) if rest else build.slots
@@ -86,8 +86,9 @@ def plan(build, job):
         return Plan(slots, last, job.rows, job.repeats, tiles + bool(rest), 1, job.tap_words, job.height, job.width, tap_walk,
                     pixel_walk)
     tiles = -(-job.channels // build.rows)
-    nothing = (0, 0, 0)
-    block = Walk((WORD, 1), ((0, 1, depth), nothing, (1, 0, 1)))
+    nothing, slots = (0, 0, 0), build.turned_slots
+    # Tiles of fewer than 16 rows read the same words again.
+    block = Walk((WORD, max(1, WORD // build.rows)), ((0, 1, depth), nothing, (1, 0, 1)))
     chunks = Walk((1, 1), (nothing, nothing, (0, WORD, WORD * depth)))
-    return Plan(tile_slots, tile_slots, -(-job.pixels // WORD), 1, tiles, job.repeats, tiles * build.rows, depth, job.pixels,
+    return Plan(slots, slots, -(-job.pixels // WORD), 1, tiles, job.repeats, tiles * slots * build.words, depth, job.pixels,
                 block, chunks)
