@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from math import prod
 from pathlib import Path
 
@@ -173,7 +173,7 @@ def _layer(where, field, about):
         raise InputError(where, field, f"have the keys kind, {', '.join(known)}" if known else "have no key but kind",
                          sorted(set(values) - set(known), key=str))
     for key, item in known.items():
-        if key not in values and item.default is not item.default_factory:
+        if key not in values and item.default is not MISSING:
             continue
         if item.type is str:
             name = values.get(key)
