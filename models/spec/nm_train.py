@@ -73,6 +73,11 @@ class NmTrain(EngineSpec):
         return MAX_NNZ * self.slots
 
     @property
+    def entry_bits(self):
+        """Bits of a weight's place in a PE; the top one tells the tile that is at work from the next one."""
+        return (self.entries - 1).bit_length() + 1
+
+    @property
     def gap(self):
         """Periods that a weight-stationary tile takes at least: its sums have come back before the next tile needs them."""
         return self.rows + 2 + -(-(self.rows + self.cols + 24) // MIN_SLOTS)

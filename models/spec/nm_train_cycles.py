@@ -10,20 +10,22 @@ __all__ = ["cycles", "cycles_back_to_back", "ws_periods"]
 
 WORD = 16
 FIRST_BEAT = 4
-"""The cycle in which an operand is taken first; a job is accepted in cycle 0."""
-ARRIVAL = 2
+"""The cycle in which a beat of A is taken first; a job is accepted in cycle 0."""
+FIRST_LOAD = 3
+"""The same for weights that stay."""
+ARRIVAL = 1
 """Cycles from the last beat of a period's words to its pulse."""
 RELEASE = 1
 """Cycles from a pulse to the first beat that may take the place of the words that it used."""
-LOADED = 2
+LOADED = 1
 """Cycles from the last beat of a row's weights to its pulse."""
-DRAIN_AFTER = 8
+DRAIN_AFTER = 7
 """Cycles from the last step of a tile to its first result's way out."""
 DRAINED = 1
 """Cycles from the last result's way out to the pulse that may use its place again."""
 WS_RETIRE = 5
 """Cycles from a step of a period to the way out of the sum that it replaces."""
-TAIL = 8
+TAIL = 4
 """Cycles from the last result's way out to the completion, the ways down and across not counted."""
 _QUEUED = 1
 
@@ -159,7 +161,7 @@ def _weight_stationary(build, job):
         if tile == 0:
             # Weights of the first tile come row by row, as fast as rows begin.
             for row in range(build.rows):
-                loaded = FIRST_BEAT - 1 + (row + 1) * steps
+                loaded = FIRST_LOAD - 1 + (row + 1) * steps
                 times.pulse(row < takes, steps, job.group, loaded + LOADED)
             count, takes = count - build.rows, takes - build.rows
         _repeat(times, max(0, takes), lambda steps=steps: times.pulse(True, steps, job.group))
