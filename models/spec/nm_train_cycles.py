@@ -8,7 +8,7 @@ the values or the beats, whichever takes longest. Results leave a row of a tile 
 
 __all__ = ["cycles", "cycles_back_to_back", "ws_periods"]
 
-WORD = 16
+_WORD = 16
 FIRST_BEAT = 4
 """The cycle in which a beat of A is taken first; a job is accepted in cycle 0."""
 FIRST_LOAD = 3
@@ -28,6 +28,9 @@ WS_RETIRE = 5
 TAIL = 4
 """Cycles from the last result's way out to the completion, the ways down and across not counted."""
 _QUEUED = 1
+_LONG = 1 << 20
+"""Cycles beyond which the past cannot be felt: a period or the results of a tile take far fewer."""
+_LONG_AGO = -_LONG
 
 
 def ws_periods(build, job):
@@ -54,48 +57,49 @@ class _Times:
     def __init__(self, beats):
         self.beats = beats
         self.arrived = FIRST_BEAT - 1
-        self.pulses = (None, None)
+        self.pulses = [_LONG_AGO, _LONG_AGO]
         self.busy = 0
+        self.drained = [_LONG_AGO, _LONG_AGO]
+        """When the last two tiles' results had all started their way out."""
 
     def pulse(self, takes, steps, values, wait=0):
         """The next pulse, not before ``wait``; ``takes`` words and has so many ``steps``; ``values`` of the words move."""
-        before, last = self.pulses
         at = max(self.busy, wait)
         if takes:
-            begin = self.arrived + 1
-            if before is not None:
-                begin = max(begin, before + RELEASE)
+            begin = max(self.arrived, self.pulses[0] + RELEASE - 1) + 1
             self.arrived = begin + self.beats - 1
             at = max(at, self.arrived + ARRIVAL)
-        self.pulses = last, at
+        self.pulses = [self.pulses[1], at]
         self.busy = at + max(steps, values if takes else 0, 1)
-        return at
 
-    def key(self):
-        """The state, relative to the last pulse."""
-        before, last = self.pulses
-        return last - (before if before is not None else last - 10**9), self.arrived - last, self.busy - last
+    def drain(self, steps, beats):
+        """A tile ends with the last of the latest pulse's ``steps``; its ``beats`` of results follow."""
+        begin = max(self.drained[1] + 1, self.pulses[1] + steps + DRAIN_AFTER)
+        self.drained = [self.drained[1], begin + beats - 1]
 
-    def move(self, cycles):
-        """The same state so many cycles later."""
-        before, last = self.pulses
-        self.pulses = before + cycles, last + cycles
+    def repeat(self, count, step):
+        """``step()`` ``count`` times; once the state comes again, the rest is a multiple."""
+        seen = None
+        while count > 0:
+            before = self.pulses[1]
+            step()
+            count -= 1
+            key = self._key()
+            if key == seen:
+                self._move(count * (self.pulses[1] - before))
+                return
+            seen = key
+
+    def _key(self):
+        """The state relative to the last pulse; what is long ago makes no difference."""
+        last = self.pulses[1]
+        return tuple(max(time - last, -_LONG) for time in (self.pulses[0], self.arrived, self.busy, *self.drained))
+
+    def _move(self, cycles):
+        self.pulses = [time + cycles for time in self.pulses]
+        self.drained = [time + cycles for time in self.drained]
         self.arrived += cycles
         self.busy += cycles
-
-
-def _repeat(times, count, step):
-    """``step()`` ``count`` times; once the state comes again the rest is a multiple."""
-    seen = None
-    while count:
-        before = times.pulses[1]
-        step()
-        count -= 1
-        key = times.key()
-        if key == seen and times.pulses[0] is not None:
-            times.move(count * (times.pulses[1] - before))
-            return
-        seen = key
 
 
 def cycles(build, job):
@@ -106,49 +110,37 @@ def cycles(build, job):
 
 def _output_stationary(build, job):
     """The cycle in which the last result starts its way out."""
-    chunk_steps = WORD // job.group * job.nnz
-    chunks = -(-job.k // WORD)
-    last_steps = build.groups(job) * job.nnz - (chunks - 1) * chunk_steps
-    full_rows, rest = divmod(job.m, build.rows)
+    chunk = _WORD // job.group * job.nnz
+    chunks = -(-job.k // _WORD)
+    rest = build.groups(job) * job.nnz - (chunks - 1) * chunk
     times = _Times(build.a_beats(job))
-    times.pulse(True, 0, WORD)
-    drains = [0, 0]
-    """When the last two tiles' results had all started their way out."""
-    columns = build.column_tiles(job)
-    kinds = []
-    for slots, valid in columns:
-        kinds += [(slots, valid, build.rows, full_rows)] * bool(full_rows) + [(slots, valid, rest, 1)] * bool(rest)
-    for number, (slots, valid, rows, count) in enumerate(kinds):
-        final = number == len(kinds) - 1
-        seen = None
-        while count:
-            start = times.pulses[1]
-            alone = final and count == 1
-            wait = drains[0] + DRAINED if drains[0] else 0
-            if chunks == 1:
-                times.pulse(not alone, last_steps * slots, WORD, wait)
-            else:
-                times.pulse(True, chunk_steps * slots, WORD, wait)
-                _repeat(times, chunks - 2, lambda slots=slots: times.pulse(True, chunk_steps * slots, WORD))
-                times.pulse(not alone, last_steps * slots, WORD)
-            ended = times.pulses[1] + last_steps * slots
-            drains = [drains[1], max(drains[1] + 1, ended + DRAIN_AFTER) + rows * valid - 1]
-            count -= 1
-            key = times.key(), drains[0] - times.pulses[1], drains[1] - times.pulses[1]
-            if key == seen and count > 1:
-                period = times.pulses[1] - start
-                times.move((count - 1) * period)
-                drains = [drain + (count - 1) * period for drain in drains]
-                count = 1
-            seen = key
-    return drains[1]
+
+    def tile(slots, valid, rows, last=False):
+        wait = times.drained[0] + DRAINED
+        if chunks > 1:
+            times.pulse(True, chunk * slots, _WORD, wait)
+            times.repeat(chunks - 2, lambda: times.pulse(True, chunk * slots, _WORD))
+            wait = 0
+        times.pulse(not last, rest * slots, _WORD, wait)
+        times.drain(rest * slots, rows * valid)
+
+    times.pulse(True, 0, _WORD)
+    full, some = divmod(job.m, build.rows)
+    kinds = [(slots, valid, rows, count) for slots, valid in build.column_tiles(job)
+             for rows, count in ((build.rows, full), (some, 1)) if rows and count]
+    for slots, valid, rows, count in kinds[:-1]:
+        times.repeat(count, lambda kind=(slots, valid, rows): tile(*kind))
+    slots, valid, rows, count = kinds[-1]
+    times.repeat(count - 1, lambda: tile(slots, valid, rows))
+    tile(slots, valid, rows, last=True)
+    return times.drained[1]
 
 
 def _weight_stationary(build, job):
     """The cycle in which the last result starts its way out."""
-    columns, blocks = build.column_tiles(job), build.ws_blocks(job)
+    columns = build.column_tiles(job)
     lengths = ws_periods(build, job)
-    each = len(blocks) * build.k_tiles(job)
+    each = len(lengths) // len(columns)
     times = _Times(build.a_beats(job))
     times.pulse(True, 0, job.group)
     for tile, (slots, _) in enumerate(columns):
@@ -156,16 +148,17 @@ def _weight_stationary(build, job):
         count = sum(lengths[tile * each : (tile + 1) * each])
         takes = count
         if tile == len(columns) - 1:
+            # The lower rows finish; the last two periods need no words.
             count += build.rows
             takes = count - 2
         if tile == 0:
             # Weights of the first tile come row by row, as fast as rows begin.
             for row in range(build.rows):
-                loaded = FIRST_LOAD - 1 + (row + 1) * steps
-                times.pulse(row < takes, steps, job.group, loaded + LOADED)
+                times.pulse(row < takes, steps, job.group, FIRST_LOAD - 1 + (row + 1) * steps + LOADED)
             count, takes = count - build.rows, takes - build.rows
-        _repeat(times, max(0, takes), lambda steps=steps: times.pulse(True, steps, job.group))
-        for _ in range(count - max(0, takes)):
+        takes = max(0, takes)
+        times.repeat(takes, lambda steps=steps: times.pulse(True, steps, job.group))
+        for _ in range(count - takes):
             times.pulse(False, steps, job.group)
     return times.pulses[1] + WS_RETIRE + columns[-1][1] - 1
 
