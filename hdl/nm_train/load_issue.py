@@ -16,10 +16,10 @@ CREDITS = 32
 
 def step_layout(build):
     """A beat on its way: ``fresh`` in its tile's first round, ``place`` in the round, ``inner_end``: the inner walk begins anew
-    after it, ``outer_move`` and ``outer_end``: the outer walk goes on or begins anew, ``dead``: no words, ``keep``: a result
-    comes of it, ``last`` of the job."""
+    after it, ``outer_move`` and ``outer_end``: the outer walk goes on or begins anew, ``keep``: a result comes of it,
+    ``last`` of the job."""
     return data.StructLayout({"fresh": 1, "place": range(build.places), "inner_end": 1, "outer_move": 1, "outer_end": 1,
-                              "dead": 1, "keep": 1, "last": 1})
+                              "keep": 1, "last": 1})
 
 
 class LoadIssue(Component):
@@ -27,7 +27,7 @@ class LoadIssue(Component):
 
     *Members*: ``job`` with ``start``; ``valid`` with ``step`` of :func:`step_layout`; ``back``: so many beats have left.
     *Latency*: the first beat comes 2 cycles after ``start``. While a block is read for transposition the one before leaves, or
-    the part of it that the tile has; dead beats move the last one out.
+    the part of it that the tile has; reads of no use move the last one out.
     """
 
     def __init__(self, build):
@@ -50,7 +50,7 @@ class LoadIssue(Component):
         loop_end = slot.last & rounds.last & passes.last & tiles.last & repeats.last
         m.d.sync += [
             self.valid.eq(go), step.fresh.eq(fresh & ~flushing), step.place.eq(place), step.inner_end.eq(slot.last & tiles.last),
-            step.outer_move.eq(slot.last), step.outer_end.eq(rounds.last), step.dead.eq(flushing),
+            step.outer_move.eq(slot.last), step.outer_end.eq(rounds.last),
             step.keep.eq(keep), step.last.eq(Mux(flushing, out_end, loop_end & ~job.turn)),
         ]
         with m.If(go & flushing):
@@ -88,6 +88,6 @@ class LoadIssue(Component):
                 with m.If(tile_ends[0]):
                     m.d.sync += part.eq(Mux(tile_ends[1], 0, part + 1))
         with m.If(self.start):
-            m.d.sync += [*first.load(blocks), primed.eq(0), part.eq(0)]
+            m.d.sync += [*first.load(blocks), primed.eq(0)]
         row, mine = place % rows, (place % blocks) // rows == before
         return ~job.turn | primed & mine, mine & (row == rows - 1)

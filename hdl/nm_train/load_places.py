@@ -65,7 +65,7 @@ class LoadPlaces(Component):
                          for part, axis in ((y, "y"), (x, "x"), (word, "addr"))]
             m.d.sync += addr[lane].eq(word)
             inside[lane] = (y >= 0) & (y < job.height) & (x >= 0) & (x < job.width)
-        alive = delay(m, chosen[-build.words :] & ~delay(m, step.dead, 3, "dead").replicate(build.words), 1, "alive")
+        alive = delay(m, chosen[-build.words :], 1, "alive")
         m.d.sync += self.request.need.eq(Cat(inside) & alive)
         m.d.comb += [self.put.eq(delay(m, self.valid, PLACES_LATENCY, "valid", reset_less=False)),
                      self.request.keep.eq(delay(m, step.keep, PLACES_LATENCY, "keep")),

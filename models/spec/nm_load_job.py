@@ -106,7 +106,7 @@ def _check_reach(build, job):
     most = build.max_coordinate
     axes = ("y", job.out_height, job.taps_y, job.start_y), ("x", job.out_width, job.taps_x, job.start_x)
     for axis, outs, taps, start in axes:
-        sides = (outs + build.words) * job.stride, (taps + build.words) * abs(job.step)
+        sides = (outs + build.words) * job.stride, (taps + build.words) * max(1, abs(job.step))
         reach = sum(sides) + abs(start)
         if reach > most:
             raise ValueError(f"the window must reach at most {most} along {axis}, got {reach}")
