@@ -58,10 +58,10 @@ def check():
                 assert done["cycles"] == BUILD.cycles(work.job) and sum(stalls) == 0, (mode, work.job)
                 assert receipt.cycles == (BUILD.cycles_back_to_back if late else BUILD.cycles)(work.job), (mode, work.job)
         if mode == "refusing":
-            # Two copies that accept 3 requests of 10 do so at once in 1 cycle of 11; one after the other it takes half of that.
+            # What one copy has accepted does not wait for the other to accept in the same cycle: 3.7 cycles a read, not 5.
             slow, reads = (sum(row) for row in zip(*((receipt.done["cycles"], plan(BUILD, work.job).beats)
                                                      for work, receipt in zip(works, receipts, strict=True)), strict=True))
-            assert slow < 8 * reads
+            assert slow < 4.3 * reads, (slow, reads)
         assert [receipt.done["status"] for receipt in receipts[len(works) :]] == [Status.ILLEGAL] * (len(receipts) - len(works))
 
 
