@@ -15,7 +15,8 @@ def to_bf16(x):
     x = np.asarray(x)
     if x.dtype != np.float32:
         raise TypeError(f"x must be float32, got {x.dtype}")
-    codes = np.ascontiguousarray(x).astype(BF16).view(np.uint16)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        codes = np.ascontiguousarray(x).astype(BF16).view(np.uint16)
     codes[np.isnan(x)] = BF16_NAN
     return codes.view(BF16)
 
