@@ -72,7 +72,7 @@ def test_plots(capsys, tmp_path, suffix, start):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-NO_ENGINE = "ENGINE: must be one of ternary_engine, sparse_chain, attention, vector, moe_linear, moe_gate, got 'warp'"
+NO_ENGINE = "ENGINE: must be one of ternary_engine, sparse_chain, attention, vector, moe_linear, moe_gate, nm_load, got 'warp'"
 
 
 @pytest.mark.parametrize("words, line", [
