@@ -53,6 +53,7 @@ class NmTrain(Component):
             self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(running & retire.ended & results.empty),
             shell.stall_i.eq(intake.stall | issue.stall | (loader.ready & ~b.valid)), shell.stall_o.eq(results.stall),
+            issue.stop.eq(shell.finish),
             *(part.job.eq(job) for part in (sequence, intake, loader, issue, retire, results)),
             *(part.start.eq(shell.start) for part in (sequence, intake, loader, issue, retire, results)),
             *self._stream(periods.i, sequence.o), *self._stream(intake.i, periods.o), *self._stream(issue.i, intake.o),

@@ -15,11 +15,12 @@ __all__ = ["Issue"]
 class Issue(Component):
     """Begins a period when its words and the results' places are there and the one before has done its steps.
 
-    *Members*: ``job`` with ``start``; ``i`` stream of :func:`~.sequence.period_layout`, taken with the pulse that takes its
-    words; ``next`` the period that a pulse begins to compute, ``computes`` that there is one; ``values`` of a row in a period;
-    ``b_valid``, ``b_ready`` the operand stream (output-stationary, a beat a step); ``free``: a tile may begin; ``loaded``:
-    weights are there (weight-stationary); ``roomy``: results of a period have room; ``pulse``, ``command``, ``token`` now,
-    for the top row a cycle later; ``closing`` with the last step of a tile; ``stall`` high while a step lacks its beat.
+    *Members*: ``job`` with ``start``, ``stop``: what is left of a period leads to no result; ``i`` stream of
+    :func:`~.sequence.period_layout`, taken with the pulse that takes its words; ``next`` the period that a pulse begins to
+    compute, ``computes`` that there is one; ``values`` of a row in a period; ``b_valid``, ``b_ready`` the operand stream
+    (output-stationary, a beat a step); ``free``: a tile may begin; ``loaded``: weights are there (weight-stationary); ``roomy``:
+    results of a period have room; ``pulse``, ``command``, ``token`` now, for the top row a cycle later; ``closing`` with the
+    last step of a tile, ``now`` the period at work; ``stall`` high while a step lacks its beat.
     *Timing*: a step a cycle, no pause between periods whose operands are there.
     """
 
@@ -27,9 +28,9 @@ class Issue(Component):
         self.build = build
         period = period_layout(build)
         super().__init__({
-            "job": In(layout(build.job_record)), "start": In(1), "i": In(stream.Signature(period)), "next": Out(period),
-            "computes": Out(1), "values": In(5), "b_valid": In(1), "b_ready": Out(1), "free": In(1), "loaded": In(1),
-            "roomy": In(1), "pulse": Out(1), "command": Out(command_layout(build)), "token": Out(1), "closing": Out(1),
+            "job": In(layout(build.job_record)), "start": In(1), "stop": In(1), "i": In(stream.Signature(period)),
+            "next": Out(period), "computes": Out(1), "values": In(5), "b_valid": In(1), "b_ready": Out(1), "free": In(1),
+            "loaded": In(1), "roomy": In(1), "pulse": Out(1), "command": Out(command_layout(build)), "token": Out(1), "closing": Out(1),
             "now": Out(period), "stall": Out(1),
         })
 
@@ -70,6 +71,8 @@ class Issue(Component):
             ]
             with m.If(self.computes & coming.opens):
                 m.d.sync += [parity.eq(~parity & ~job.ws), self.token.eq(~self.token)]
+        with m.If(self.stop):
+            m.d.sync += active.eq(0)
         with m.If(self.start):
             m.d.sync += [active.eq(0), half.eq(0), parity.eq(0), self.token.eq(1), self.computes.eq(0), gap.eq(0)]
         return m
