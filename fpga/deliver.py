@@ -105,6 +105,19 @@ def _deliver_nm_load(build, job, expected):
     return {"w": _records(record, [{"data": beat} for beat in expand(build, job, expected["w"]).tolist()])}
 
 
+def _deliver_nm_train(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    padded = np.zeros((job.m, build.tile_columns * len(build.column_tiles(job))), np.int64)
+    padded[:, :job.n] = expected["y"]
+    beats, column = [], 0
+    for _, valid in build.column_tiles(job):
+        for row in range(job.m):
+            beats += [{"row": row, "column": first, "data": padded[row, first:first + build.cols].tolist()}
+                      for first in range(column, column + valid * build.cols, build.cols)]
+        column += build.tile_columns
+    return {"y": _records(record, beats)}
+
+
 _FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
              "vector": _deliver_vector, "moe_linear": _deliver_moe_linear, "moe_gate": _deliver_moe_gate,
-             "nm_load": _deliver_nm_load}
+             "nm_load": _deliver_nm_load, "nm_train": _deliver_nm_train}

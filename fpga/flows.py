@@ -10,6 +10,7 @@ from ..models.formats import (
     moe_gate_stream,
     moe_linear_stream,
     nm_load_stream,
+    nm_train_stream,
     sparse_stream,
     ternary_stream,
     vector_stream,
@@ -61,6 +62,7 @@ _FORMATS = {
                    moe_linear_stream.pack_queue),
     "moe_gate": (moe_gate_stream, moe_gate_stream.pack),
     "nm_load": (nm_load_stream, nm_load_stream.pack_map, nm_load_stream.pack),
+    "nm_train": (nm_train_stream, nm_train_stream.pack_a, nm_train_stream.pack_b),
     "vector": (vector_stream, vector_stream.pack_rows, vector_stream.pack_weights),
 }
 

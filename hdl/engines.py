@@ -27,4 +27,7 @@ def component(build):
     if build.name == "nm_load":
         from .nm_train.load import NmLoad
         return NmLoad(build)
+    if build.name == "nm_train":
+        from .nm_train.engine import NmTrain
+        return NmTrain(build)
     raise ValueError(f"no gates for engine {build.name!r}")

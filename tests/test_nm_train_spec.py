@@ -115,6 +115,8 @@ def test_results_that_are_missing_or_beyond():
     for name, value in (("row", 1), ("column", 8)):
         with pytest.raises(ValueError, match="outside the job"):
             stream.collect(BUILD, job, beats | {name: np.array([0, value])})
+    with pytest.raises(ValueError, match="padding that is not 0"):
+        stream.collect(BUILD, job, beats | {"data": np.ones((2, 4), int)})
 
 
 def test_repetitions_change_no_cycle(monkeypatch):

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from sparseloom import cli
 from sparseloom.models.spec.boards import BOARDS, Board, Figure
+from sparseloom.models.spec.engines import ENGINES
 from sparseloom.models.spec.ternary import TernaryEngine
 
 ESTIMATE = ["estimate", "ternary_engine"]
@@ -72,7 +73,7 @@ def test_plots(capsys, tmp_path, suffix, start):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-NO_ENGINE = "ENGINE: must be one of ternary_engine, sparse_chain, attention, vector, moe_linear, moe_gate, nm_load, got 'warp'"
+NO_ENGINE = f"ENGINE: must be one of {', '.join(ENGINES)}, got 'warp'"
 
 
 @pytest.mark.parametrize("words, line", [

@@ -30,8 +30,8 @@ class Issue(Component):
         super().__init__({
             "job": In(layout(build.job_record)), "start": In(1), "stop": In(1), "i": In(stream.Signature(period)),
             "next": Out(period), "computes": Out(1), "values": In(5), "b_valid": In(1), "b_ready": Out(1), "free": In(1),
-            "loaded": In(1), "roomy": In(1), "pulse": Out(1), "command": Out(command_layout(build)), "token": Out(1), "closing": Out(1),
-            "now": Out(period), "stall": Out(1),
+            "loaded": In(1), "roomy": In(1), "pulse": Out(1), "command": Out(command_layout(build)), "token": Out(1),
+            "closing": Out(1), "now": Out(period), "stall": Out(1),
         })
 
     def elaborate(self, platform):

@@ -43,13 +43,15 @@ class Results(Component):
         ]
         # The order passes a register on its way into the array, the beat one on its way out.
         wait = command_latency(build) + 2
-        came = data.View(result_layout(build), delay(m, result.as_value(), wait, "result"))
+        soon = data.View(result_layout(build), delay(m, result.as_value(), wait - 1, "result"))
+        came, columns = Signal(result_layout(build), reset_less=True), Signal(len(job.n), reset_less=True)
+        m.d.sync += [came.eq(soon), columns.eq(job.n - soon.column)]
         valid, beat = Signal(), Signal.like(self.beat, reset_less=True)
         m.d.sync += [valid.eq(self.valid), beat.eq(self.beat)]
         out = queue.i.payload
         m.d.comb += [
             out.row.eq(came.row), out.column.eq(came.column), queue.i.valid.eq(valid & came.out),
-            *(out.data[j].eq(Mux(job.narrow, round_bf16(beat[j]), beat[j])) for j in range(build.cols)),
+            *(out.data[j].eq(Mux(columns > j, Mux(job.narrow, round_bf16(beat[j]), beat[j]), 0)) for j in range(build.cols)),
         ]
         self._count(m)
         self._waiting(m, valid & ~came.out, came.first, beat)

@@ -4,7 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import attention_stream, moe_gate_stream, moe_linear_stream, nm_load_stream, sparse_stream, ternary_stream, vector_stream
+from . import (
+    attention_stream,
+    moe_gate_stream,
+    moe_linear_stream,
+    nm_load_stream,
+    nm_train_stream,
+    sparse_stream,
+    ternary_stream,
+    vector_stream,
+)
 
 __all__ = ["Image", "collect", "decode_beats", "pack"]
 
@@ -135,7 +144,15 @@ def _collect_nm_load(build, job, outputs):
     return nm_load_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["w"]))
 
 
+def _pack_nm_train(build, job, operands):
+    return Image(*nm_train_stream.pack(build, job, operands))
+
+
+def _collect_nm_train(build, job, outputs):
+    return nm_train_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
+
+
 _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse),
              "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector),
              "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate),
-             "nm_load": (_pack_nm_load, _collect_nm_load)}
+             "nm_load": (_pack_nm_load, _collect_nm_load), "nm_train": (_pack_nm_train, _collect_nm_train)}

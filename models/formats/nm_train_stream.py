@@ -111,14 +111,15 @@ def collect(build, job, y):
     columns = y["column"][:, None] + np.arange(build.cols)
     inside = columns < job.n
     rows = np.broadcast_to(y["row"][:, None], columns.shape)
-    if len(rows) and (not inside[:, 0].all() or rows.max() >= job.m):
-        raise ValueError("o_y holds a beat outside the job")
+    data = y["data"].reshape(columns.shape)
+    if len(rows) and (not inside[:, 0].all() or rows.max() >= job.m or data[~inside].any()):
+        raise ValueError("o_y holds a beat outside the job, or padding that is not 0")
     seen = np.zeros((job.m, job.n), int)
     np.add.at(seen, (rows[inside], columns[inside]), 1)
     if (seen != 1).any():
         raise ValueError(f"o_y must deliver each result once; {int((seen != 1).sum())} of {seen.size} came 0 or several times")
     matrix = np.zeros((job.m, job.n), np.uint32)
-    matrix[rows[inside], columns[inside]] = y["data"].reshape(columns.shape)[inside]
+    matrix[rows[inside], columns[inside]] = data[inside]
     return {"y": matrix}
 
 

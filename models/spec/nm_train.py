@@ -112,7 +112,7 @@ class NmTrain(EngineSpec):
     def outputs(self):
         return (Stream("y", Record((
             Field("row", _M_BITS), Field("column", _N_BITS, doc="of lane 0"),
-            Field("data", 32, lanes=self.cols, doc="bits of float32, narrow: of bfloat16; lanes beyond n mean nothing"),
+            Field("data", 32, lanes=self.cols, doc="bits of float32, narrow: of bfloat16; lanes beyond n are 0"),
         )), "results, row after row of a tile, slot after slot"),)
 
     # Jobs -------------------------------------------------------------------------------------------------------------
