@@ -3,20 +3,28 @@
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib.wiring import Component, In, Out
 
-from ...models.spec.floats import ADD_LATENCY, INFINITY
-from .float_fields import NAN, Fields, leading_zeros, round_up
+from ...models.spec.floats import ADD_LATENCY, CANONICAL_NAN
+from ..common.delay import delay
+from ..common.fit import fit
+from .shifts import leading_zeros, shift_down
 
 __all__ = ["FloatAdd"]
 
-_BELOW = 3
-"""Bits kept below the larger number's last: guard, round, and whether anything was lost."""
+_FRACTION = 24
+"""With the bit that is not written."""
+_GUARD = 3
+"""Guard, round and sticky bit below the larger number's last."""
+_SUM = _FRACTION + _GUARD + 1
 
 
 class FloatAdd(Component):
-    """o = a + b: IEEE float32, half to even, subnormals as they are; every NaN is the canonical one.
+    """o = a + b, IEEE 754 float32, half to even, subnormals kept; every NaN is ``CANONICAL_NAN``.
 
-    *Members*: ``a``, ``b`` in, ``o`` out. *Latency*: ``LATENCY`` cycles, and ``o`` is a function of registers: normalised and
-    rounded on its way into the caller's. *Handshake*: none, a sum a cycle.
+    *Behaviour*: the larger magnitude stays, the other is shifted to it and added or subtracted; the sum is shifted up, but never
+    below the smallest exponent, and rounded. An exact difference of 0 is +0.
+    *Members*: ``a``, ``b`` in, ``o`` out: bits of float32. *Handshake*: none, a sum a cycle.
+    *Latency*: ``LATENCY`` cycles to registers, from which ``o`` follows in the same cycle: shift, rounding, special values.
+    *Limits*: ``o`` wants to go to a register or memory and nowhere else.
     """
 
     LATENCY = ADD_LATENCY
@@ -26,46 +34,67 @@ class FloatAdd(Component):
 
     def elaborate(self, platform):
         m = Module()
-        # 1: the larger and the smaller magnitude.
-        first, second = Fields(self.a, 8, 23), Fields(self.b, 8, 23)
-        swap, larger, smaller = Signal(), Signal(32), Signal(32)
-        m.d.comb += [swap.eq(self.a[:31] < self.b[:31]), larger.eq(Mux(swap, self.b, self.a)),
-                     smaller.eq(Mux(swap, self.a, self.b))]
-        large, small = Fields(larger, 8, 23), Fields(smaller, 8, 23)
-        sign, subtract, scale = self._registers(m, (large.sign, first.sign ^ second.sign, large.scale), "ordered")
-        top, low, distance = self._registers(m, (large.significand, small.significand, (large.scale - small.scale)[:8]), "apart")
-        nan, infinite = self._registers(m, (
-            first.nan | second.nan | (first.infinite & second.infinite & (first.sign ^ second.sign)),
-            first.infinite | second.infinite), "special")
-        # 2: the smaller one moves to the larger one's place.
-        width = len(top) + _BELOW
-        shift, moved, lost = Signal(range(width + 1)), Signal(width), Signal()
-        wide = Cat(Const(0, _BELOW), low)
-        m.d.comb += [shift.eq(Mux(distance > width, width, distance)), moved.eq(wide >> shift),
-                     lost.eq((wide & ((1 << shift) - 1)).any())]
-        sign, subtract, scale = self._registers(m, (sign, subtract, scale), "aligned")
-        top, low, nan, infinite = self._registers(
-            m, (Cat(Const(0, _BELOW), top), Cat(moved[0] | lost, moved[1:]), nan, infinite), "addends")
-        # 3: sum or difference.
-        total = Signal(width + 1)
-        m.d.comb += total.eq(Mux(subtract, top - low, top + low))
-        zeros = leading_zeros(total)
-        # What cancels is +0.
-        total, zeros, sign = self._registers(m, (total, zeros, sign & ~(subtract & ~total.any())), "sum")
-        scale, nan, infinite = self._registers(m, (scale, nan, infinite), "summed")
-        # And on the way out: to the left as far as the exponent allows, rounded; a carry goes into the exponent by itself.
-        left, normal, exponent, packed = Signal(range(width + 1)), Signal(width + 1), Signal(9), Signal(32)
-        m.d.comb += [
-            left.eq(Mux(zeros < scale, zeros, scale)), normal.eq(total << left),
-            exponent.eq(Mux(normal[-1], scale + 1 - left, 0)),
-            packed.eq(Cat(normal[_BELOW + 1 : -1], exponent)
-                      + round_up(normal[_BELOW + 1], normal[_BELOW], normal[:_BELOW].any())),
-            self.o.eq(Mux(nan, NAN, Cat(Mux(infinite | (packed[23:] >= 255), Const(INFINITY, 31), packed[:31]), sign))),
-        ]
+        large, small = Signal(_FRACTION, reset_less=True), Signal(_FRACTION, reset_less=True)
+        exponent, apart = Signal(8, reset_less=True), Signal(8, reset_less=True)
+        minus, differ = Signal(reset_less=True), Signal(reset_less=True)
+        nan, infinite = Signal(reset_less=True), Signal(reset_less=True)
+        self._order(m, exponent, large, small, apart, minus, differ, nan, infinite)
+
+        aligned, kept = Signal(_FRACTION + _GUARD, reset_less=True), delay(m, large, 1, "kept")
+        room = Signal(5, reset_less=True)
+        m.d.sync += [aligned.eq(self._align(small, apart)), room.eq(Mux(exponent[5:].any(), 31, exponent[:5]))]
+        differ, exponent = delay(m, differ, 1, "differ_late"), delay(m, exponent, 1, "exponent_late")
+
+        total, zeros = Signal(_SUM), Signal(5)
+        shift, some = Signal(5, reset_less=True), Signal(reset_less=True)
+        rest, base = Signal(_SUM, reset_less=True), Signal(8, reset_less=True)
+        # One carry chain: a difference adds the complement, and one from the place below.
+        whole, other = Cat(Const(1, 1), Const(0, _GUARD), kept), Cat(differ, Cat(aligned, Const(0, 1)) ^ differ.replicate(_SUM))
+        m.d.comb += [total.eq((whole + other)[1 : _SUM + 1]), fit(zeros, leading_zeros(total))]
+        m.d.sync += [rest.eq(total), shift.eq(Mux(zeros < room, zeros, room)), some.eq(total.any()), base.eq(exponent)]
+        # Of all zeros only -0 + -0 keeps its sign.
+        minus, differ = delay(m, minus, 2, "minus_late"), delay(m, differ, 1, "differ_last")
+        nan, infinite = delay(m, nan, 2, "nan_late"), delay(m, infinite, 2, "infinite_late")
+
+        shifted, packed = Signal(_SUM), Signal(31)
+        m.d.comb += shifted.eq((rest << shift)[:_SUM])
+        drop = _SUM - _FRACTION
+        up = shifted[drop - 1] & (shifted[: drop - 1].any() | shifted[drop])
+        # The fraction's top bit, where there is one, makes the exponent one more: 0 stays the subnormals' exponent.
+        m.d.comb += packed.eq((Cat(shifted[drop:-1], (base - shift)[:8]) + Cat(up, Const(0, 22), shifted[-1]))[:31])
+        special = infinite | packed[23:].all()
+        with m.If(nan):
+            m.d.comb += self.o.eq(CANONICAL_NAN)
+        with m.Else():
+            m.d.comb += self.o.eq(Cat(Mux(special | ~some, 0, packed[:23]), Mux(special, 0xFF, Mux(some, packed[23:], 0)),
+                                      minus & (some | ~differ)))
         return m
 
-    @staticmethod
-    def _registers(m, values, name):
-        later = [Signal(len(value), name=f"{name}_{index}", reset_less=True) for index, value in enumerate(values)]
-        m.d.sync += [register.eq(value) for register, value in zip(later, values, strict=True)]
-        return later
+    def _order(self, m, exponent, large, small, apart, minus, differ, nan, infinite):
+        """First stage: the larger and the smaller magnitude, and how far their exponents are apart."""
+        a, b = self.a, self.b
+        swap = Signal()
+        m.d.comb += swap.eq(b[:31] > a[:31])
+        exponents, fractions, infinities, nans = [], [], [], []
+        for name, x in (("a", a), ("b", b)):
+            normal, top = Signal(name=f"normal_{name}"), Signal(name=f"top_{name}")
+            m.d.comb += [normal.eq(x[23:31].any()), top.eq(x[23:31].all())]
+            # Subnormals have the exponent of the smallest normal numbers.
+            exponents.append(Cat(x[23] | ~normal, x[24:31]))
+            fractions.append(Cat(x[:23], normal))
+            infinities.append(top)
+            nans.append(top & x[:23].any())
+        m.d.sync += [
+            exponent.eq(Mux(swap, exponents[1], exponents[0])),
+            large.eq(Mux(swap, fractions[1], fractions[0])), small.eq(Mux(swap, fractions[0], fractions[1])),
+            apart.eq(Mux(swap, exponents[1] - exponents[0], exponents[0] - exponents[1])[:8]),
+            minus.eq(Mux(swap, b[31], a[31])), differ.eq(a[31] ^ b[31]),
+            nan.eq(nans[0] | nans[1] | (infinities[0] & infinities[1] & (a[31] ^ b[31]))),
+            infinite.eq(infinities[0] | infinities[1]),
+        ]
+
+    def _align(self, small, apart):
+        """Second stage: ``small`` with guard bits, ``apart`` places down; what falls off is or-ed into the last bit."""
+        value, lost = shift_down(Cat(Const(0, _GUARD - 1), small), apart[:5])
+        far = apart[5:].any()
+        return Cat(Mux(far, small.any(), lost), Mux(far, 0, value))
