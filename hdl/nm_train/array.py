@@ -5,7 +5,7 @@ from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
 from ..common.delay import delay
-from .pe import Pe, drain_layout, weight_layout
+from .pe import Pe, drain_layout, order_layout, weight_layout
 from .row import LAYOUTS, Row, command_layout, words_layout
 
 __all__ = ["Array", "SUMS_AFTER", "command_latency"]
@@ -28,7 +28,7 @@ def loads_layout(build):
 
 class Array(Component):
     """*Members*, all for the top row and the first column: ``command`` with ``token``, ``words``, ``weights``
-    (:func:`loads_layout`, with their step or load), ``drain`` (valid, row, parity, slot); ``sums`` for steps of the top row that
+    (:func:`loads_layout`, with their step or load), ``drain`` (:func:`~.pe.order_layout`); ``sums`` for steps of the top row that
     begin from ``above``, :data:`SUMS_AFTER` cycles after the step; ``ws``, ``layout`` of the job. ``beat`` with ``valid``: what
     was drained, :func:`command_latency` cycles after its order.
     """
@@ -37,7 +37,7 @@ class Array(Component):
         self.build = build
         super().__init__({
             "command": In(command_layout(build)), "token": In(1), "words": In(words_layout(build)),
-            "weights": In(loads_layout(build)), "drain": In(drain_layout()), "sums": In(data.ArrayLayout(32, build.cols)),
+            "weights": In(loads_layout(build)), "drain": In(order_layout()), "sums": In(data.ArrayLayout(32, build.cols)),
             "ws": In(1), "layout": In(len(LAYOUTS)), "valid": Out(1), "beat": Out(data.ArrayLayout(32, build.cols)),
         })
 
@@ -63,7 +63,8 @@ class Array(Component):
                          weight.index.eq(delay(m, there.indices[j], j, f"index_{j}")),
                          *(weight[name].eq(delay(m, there[name], j, f"{name}_{j}", reset_less=False))
                            for name in ("load", "row", "entry")),
-                         drain.eq(delay(m, self.drain.as_value(), j, f"drain_{j}", reset_less=False))]
+                         drain.sum.eq(0),
+                         drain.order.eq(delay(m, self.drain.as_value(), j, f"drain_{j}", reset_less=False))]
             for r, pe in enumerate(column):
                 m.submodules[f"pe_{r}_{j}"] = pe
                 top = column[r - 1] if r else None
@@ -76,6 +77,6 @@ class Array(Component):
             out = column[-1].drain_out
             m.d.comb += self.beat[j].eq(delay(m, out.sum, build.cols - 1 - j, f"out_{j}"))
             if j == build.cols - 1:
-                m.d.comb += self.valid.eq(out.valid)
+                m.d.comb += self.valid.eq(out.order.valid)
             left = column
         return m

@@ -9,7 +9,7 @@ from ..common.delay import delay
 from .float_add import FloatAdd
 from .float_product import FloatProduct
 
-__all__ = ["Pe", "ROWS_BITS", "drain_layout", "step_layout", "weight_layout"]
+__all__ = ["Pe", "ROWS_BITS", "drain_layout", "order_layout", "step_layout", "weight_layout"]
 
 WORD_BITS = 4
 SLOT_BITS = 4
@@ -37,9 +37,14 @@ def weight_layout(build):
     })
 
 
+def order_layout():
+    """An order to drain a sum: that of row ``row``, ``slot`` of ``parity``."""
+    return data.StructLayout({"valid": 1, "row": ROWS_BITS, "parity": 1, "slot": SLOT_BITS})
+
+
 def drain_layout():
-    """What moves down to take a sum along: of row ``row``, sum ``slot`` of ``parity``; from there on ``sum`` is it."""
-    return data.StructLayout({"valid": 1, "row": ROWS_BITS, "parity": 1, "slot": SLOT_BITS, "sum": 32})
+    """The ``order`` on its way down, from its row on with the ``sum``."""
+    return data.StructLayout({"order": order_layout(), "sum": 32})
 
 
 class Pe(Component):
@@ -92,9 +97,10 @@ class Pe(Component):
             put.en.eq(delay(m, go, FloatAdd.LATENCY, "done", reset_less=False)),
         ]
         taken = sums.read_port(domain="comb")
-        here = Cat(self.drain.slot, self.drain.parity)
+        order = self.drain.order
+        here = Cat(order.slot, order.parity)
         m.d.comb += [taken.addr.eq(here if self.last else Mux(self.ws, self.asked, here)), self.sum.eq(taken.data)]
-        with m.If(self.drain.row == self.own):
+        with m.If(order.row == self.own):
             m.d.sync += self.drain_out.sum.eq(taken.data)
         with m.Else():
             m.d.sync += self.drain_out.sum.eq(self.drain.sum)
@@ -102,5 +108,4 @@ class Pe(Component):
 
     def _move(self, m):
         """Everything goes on to the neighbours. Outputs are reset: a few bits more than needed, but no stale step after one."""
-        m.d.sync += [self.step_out.eq(self.step), self.weight_out.eq(self.weight)]
-        m.d.sync += [self.drain_out[name].eq(self.drain[name]) for name in ("valid", "row", "parity", "slot")]
+        m.d.sync += [self.step_out.eq(self.step), self.weight_out.eq(self.weight), self.drain_out.order.eq(self.drain.order)]

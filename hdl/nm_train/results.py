@@ -9,7 +9,7 @@ from ..common.delay import delay
 from ..common.fifo import Fifo
 from ..common.ports import layout
 from .array import SUMS_AFTER, command_latency
-from .pe import drain_layout
+from .pe import order_layout
 from .retire import result_layout
 from .round_bf16 import round_bf16
 
@@ -27,7 +27,7 @@ class Results(Component):
         self.build = build
         beat = data.ArrayLayout(32, build.cols)
         super().__init__({
-            "job": In(layout(build.job_record)), "start": In(1), "order": In(drain_layout()), "result": In(result_layout(build)),
+            "job": In(layout(build.job_record)), "start": In(1), "order": In(order_layout()), "result": In(result_layout(build)),
             "valid": In(1), "beat": In(beat), "room": Out(1), "roomy": Out(1), "read": In(1), "again": In(1), "sums": Out(beat),
             "o_y": Out(stream.Signature(layout(build.outputs[0].record))), "empty": Out(1), "stall": Out(1),
         })

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import Component, In, Out
 from ..common.delay import delay
 from ..common.fifo import Fifo
 from ..common.ports import layout
-from .pe import ROWS_BITS, SLOT_BITS, drain_layout
+from .pe import ROWS_BITS, SLOT_BITS, order_layout
 from .sequence import period_layout
 
 __all__ = ["Retire", "result_layout"]
@@ -42,7 +42,7 @@ class Retire(Component):
         super().__init__({
             "job": In(layout(build.job_record)), "start": In(1), "pulse": In(1), "computes": In(1), "next": In(period),
             "go": In(1), "first": In(1), "slot": In(SLOT_BITS), "closing": In(1), "now": In(period), "room": In(1),
-            "order": Out(drain_layout()), "result": Out(result_layout(build)), "freed": Out(1), "ended": Out(1),
+            "order": Out(order_layout()), "result": Out(result_layout(build)), "freed": Out(1), "ended": Out(1),
         })
 
     def elaborate(self, platform):
