@@ -118,6 +118,19 @@ def _deliver_nm_train(build, job, expected):
     return {"y": _records(record, beats)}
 
 
+def _deliver_nm_update(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    names, beats = ("weight", "momentum", "copy"), []
+    for first in range(0, job.n, build.lanes):
+        beat = {"index": first}
+        for name in names:
+            lanes = expected[name][first:first + build.lanes].tolist()
+            lanes += [0] * (build.lanes - len(lanes))
+            beat[name] = lanes if build.lanes > 1 else lanes[0]
+        beats.append(beat)
+    return {"y": _records(record, beats)}
+
+
 _FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
              "vector": _deliver_vector, "moe_linear": _deliver_moe_linear, "moe_gate": _deliver_moe_gate,
-             "nm_load": _deliver_nm_load, "nm_train": _deliver_nm_train}
+             "nm_load": _deliver_nm_load, "nm_train": _deliver_nm_train, "nm_update": _deliver_nm_update}

@@ -11,6 +11,7 @@ from ..models.formats import (
     moe_linear_stream,
     nm_load_stream,
     nm_train_stream,
+    nm_update_stream,
     sparse_stream,
     ternary_stream,
     vector_stream,
@@ -63,6 +64,7 @@ _FORMATS = {
     "moe_gate": (moe_gate_stream, moe_gate_stream.pack),
     "nm_load": (nm_load_stream, nm_load_stream.pack_map, nm_load_stream.pack),
     "nm_train": (nm_train_stream, nm_train_stream.pack_a, nm_train_stream.pack_b),
+    "nm_update": (nm_update_stream, nm_update_stream.pack_values, nm_update_stream.pack_keep),
     "vector": (vector_stream, vector_stream.pack_rows, vector_stream.pack_weights),
 }
 

@@ -30,4 +30,7 @@ def component(build):
     if build.name == "nm_train":
         from .nm_train.engine import NmTrain
         return NmTrain(build)
+    if build.name == "nm_update":
+        from .nm_train.update import NmUpdate
+        return NmUpdate(build)
     raise ValueError(f"no gates for engine {build.name!r}")

@@ -13,8 +13,8 @@
 import importlib
 
 __all__ = [
-    "Attention", "DEVICES", "MoeGate", "MoeLinear", "NmLoad", "NmTrain", "Plan", "Runtime", "SparseChain", "TernaryEngine",
-    "Vector", "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
+    "Attention", "DEVICES", "MoeGate", "MoeLinear", "NmLoad", "NmTrain", "NmUpdate", "Plan", "Runtime", "SparseChain",
+    "TernaryEngine", "Vector", "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
 ]
 
 DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "SimDevice")}
@@ -27,6 +27,7 @@ _API = {
     "MoeLinear": ("models.spec.moe_linear", "MoeLinear"),
     "NmLoad": ("models.spec.nm_load", "NmLoad"),
     "NmTrain": ("models.spec.nm_train", "NmTrain"),
+    "NmUpdate": ("models.spec.nm_update", "NmUpdate"),
     "Plan": ("host.plan", "Plan"),
     "Runtime": ("host.runtime", "Runtime"),
     "SparseChain": ("models.spec.sparse_chain", "SparseChain"),

@@ -10,6 +10,7 @@ from . import (
     moe_linear_stream,
     nm_load_stream,
     nm_train_stream,
+    nm_update_stream,
     sparse_stream,
     ternary_stream,
     vector_stream,
@@ -152,7 +153,16 @@ def _collect_nm_train(build, job, outputs):
     return nm_train_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
 
 
+def _pack_nm_update(build, job, operands):
+    return Image(*nm_update_stream.pack(build, job, operands))
+
+
+def _collect_nm_update(build, job, outputs):
+    return nm_update_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
+
+
 _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse),
              "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector),
              "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate),
-             "nm_load": (_pack_nm_load, _collect_nm_load), "nm_train": (_pack_nm_train, _collect_nm_train)}
+             "nm_load": (_pack_nm_load, _collect_nm_load), "nm_train": (_pack_nm_train, _collect_nm_train),
+             "nm_update": (_pack_nm_update, _collect_nm_update)}

@@ -9,11 +9,13 @@ s = lr * u; w' = w + (-s); mom' = beta2 * mom + c2 * g, with c1 = 1 - beta1 and 
 
 import numpy as np
 
-from .floats import add, bits, multiply, negate, round_bf16, sign
+from .floats import add, bits, from_bits, multiply, negate, round_bf16, sign
 
-__all__ = ["count_not_finite", "update"]
+__all__ = ["count_not_finite", "draw_operands", "results", "update"]
 
 RULES = ("sgd", "lion")
+_CORNERS = (0, 1 << 31, 1, 0x7FFFFF, 0x800000, 0x7F7FFFFF, 0x7F800000, 0x7FC00000, 0x7F800001, 0x3F800000)
+"""Bits of zeros, the smallest and largest numbers of each kind, infinity, NaNs, 1."""
 
 
 def update(w, g, mom, *, rule, lr, momentum=0.0, beta1=0.0, beta2=0.0, weight_decay=0.0, pruned_decay=0.0, keep=None):
@@ -59,3 +61,26 @@ def update(w, g, mom, *, rule, lr, momentum=0.0, beta1=0.0, beta2=0.0, weight_de
 def count_not_finite(w):
     """How many of ``w`` are infinite or NaN: ``saturated`` of the engine."""
     return int(((bits(w) & 0x7F800000) == 0x7F800000).sum())
+
+
+def results(build, job, operands):
+    """What a correct engine delivers: ``weight``, ``momentum`` uint32 [n], ``copy`` uint16 [n], and ``saturated``, the number of
+    new weights that are infinite or NaN."""
+    new, moved, copy = update(
+        operands["w"], operands["g"], operands["mom"], rule=job.rule, lr=job.lr, momentum=job.momentum, beta1=job.beta1,
+        beta2=job.beta2, weight_decay=job.weight_decay, pruned_decay=job.pruned_decay, keep=operands.get("keep"))
+    return {"weight": bits(new), "momentum": bits(moved), "copy": copy.view(np.uint16), "saturated": count_not_finite(new)}
+
+
+def draw_operands(build, job, rng):
+    """Random operands: numbers as in training, any bits, corners."""
+    def draw(scale):
+        kind = int(rng.integers(4))
+        if kind == 0:
+            return from_bits(rng.integers(0, 1 << 32, job.n, np.uint32))
+        if kind == 1:
+            return from_bits(rng.choice(np.array(_CORNERS, np.uint32), job.n) | rng.integers(0, 2, job.n, np.uint32) << 31)
+        return (rng.standard_normal(job.n) * scale).astype(np.float32)
+
+    operands = {"w": draw(0.1), "g": draw(0.01), "mom": draw(0.05)}
+    return operands | ({"keep": rng.random(job.n) < 0.5} if build.pruned else {})
