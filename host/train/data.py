@@ -43,7 +43,8 @@ class Data:
         for name, images, labels in (("training images", self.images, self.labels),
                                      ("held-out images", self.held_images, self.held_labels)):
             if images.shape[1:] != network.input:
-                raise InputError(self.source, name, f"be {list(network.input)} as {network.name} takes them", list(images.shape[1:]))
+                raise InputError(self.source, name, f"be {list(network.input)} as {network.name} takes them",
+                                 list(images.shape[1:]))
             if len(images) != len(labels) or not len(labels) or labels.min() < 0 or labels.max() >= network.classes:
                 raise InputError(self.source, f"labels of {name}", f"be 0..{network.classes - 1}, one an image", len(labels))
             if not np.isfinite(images).all():

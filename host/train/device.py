@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from ...models.formats.bf16 import BF16, to_bf16
+from ...models.formats.bf16 import to_bf16
 from ...models.golden import nm_load, nm_prune, nm_train, nm_update
 from ...models.spec.errors import InputError
 from ...models.spec.nm_load import NmLoad
 from ...models.spec.nm_prune import NmPrune
 from ...models.spec.nm_train import NmTrain
-from .update_stand_in import NmUpdate
+from ...models.spec.nm_update import NmUpdate
 from .ledger import Ledger
 
 __all__ = ["GoldenDevice", "Machine", "Operand", "TrainDevice"]
@@ -29,8 +29,9 @@ class Machine:
     loader: NmLoad
 
     @classmethod
-    def of(cls, *, rows=32, cols=32, slots=16, words=2, prune_values=4, update_lanes=16, batch=64):
-        """A machine of ``rows`` x ``cols`` PEs large enough for the built-in networks at ``batch``."""
+    def of(cls, *, rows=32, cols=16, slots=16, words=2, prune_values=4, update_lanes=16):
+        """A machine of ``rows`` x ``cols`` PEs, by default an array of the preset sparseloom-vcu1525, with room for any batch of
+        the built-in networks."""
         most = 1 << 17
         return cls(array=NmTrain(rows=rows, cols=cols, slots=slots, words=words, max_m=most, max_n=most - 2, max_k=most),
                    pruner=NmPrune(lanes=cols, values=prune_values, slots=slots, max_n=most - 2, max_k=(1 << 15) - 1),
@@ -40,7 +41,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """The right side of a product: ``values`` bfloat16 and ``index`` uint8 [n, groups, nnz] of groups of ``group`` along ``k``."""
+    """The right side of a product: ``values`` bfloat16 and ``index`` uint8 [n, groups, nnz], groups of ``group`` along ``k``."""
 
     values: np.ndarray
     index: np.ndarray

@@ -18,12 +18,14 @@ _TERMS = 14
 
 def exp(x):
     """exp(x) of float64 x <= 0, within 1e-15 of it; 0 below -700."""
+    low = x < -700
+    x = np.maximum(x, -700)
     whole = np.rint(x * 1.4426950408889634)
     rest = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
     value = np.full_like(rest, 1 / factorial(_TERMS))
     for power in reversed(range(_TERMS)):
         value = value * rest + 1 / factorial(power)
-    return np.where(x < -700, 0.0, np.ldexp(value, np.maximum(whole, -1022).astype(np.int32)))
+    return np.where(low, 0.0, np.ldexp(value, np.nan_to_num(whole).astype(np.int32)))
 
 
 def cross_entropy(logits, labels):

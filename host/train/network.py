@@ -20,7 +20,7 @@ LARGEST, MOST_LAYERS = 1 << 16, 256
 
 @dataclass(frozen=True, kw_only=True)
 class Conv:
-    """A convolution of ``channels`` outputs, weights [channels, kernel, kernel, inputs], on maps [batch, height, width, channels]."""
+    """A convolution of ``channels`` outputs, weights [channels, kernel, kernel, inputs]."""
 
     name: str
     channels: int
@@ -220,7 +220,8 @@ def _conv(where, field, shape, layer, common):
     try:
         return found, found.out_shape(1)[1:]
     except ValueError as error:
-        raise InputError(where, f"{field}.kernel", str(error).removeprefix("kernel must ").split(", got")[0], layer.kernel) from None
+        rule = str(error).removeprefix("kernel must ").split(", got")[0]
+        raise InputError(where, f"{field}.kernel", rule, layer.kernel) from None
 
 
 def load_network(name):

@@ -81,10 +81,10 @@ def schedule(network, machine, *, batch, scheme, nnz=2, group=8):
         backward = (nnz, group) if sparse and scheme in ("backward", "bdwp") and layer.outputs % group == 0 else DENSE
         window = layer.window(batch)
         pixels, k = layer.out_shape(batch)[0] * window.out_height * window.out_width, window.taps * layer.inputs
-        phases = [] if layer.first else layer.phases(batch)
+        back = (_of_phase(machine.array, layer, phase, batch, backward) for phase in ([] if layer.first else layer.phases(batch)))
         layers[name] = LayerPlan(
             forward=_fastest(machine.array, pixels, layer.outputs, k, *forward), forward_pattern=forward,
-            backward=tuple(_of_phase(machine.array, layer, phase, batch, backward) for phase in phases), backward_pattern=backward,
+            backward=tuple(back), backward_pattern=backward,
             weight=_fastest(machine.array, layer.outputs, k, pixels, *DENSE, turn=layer.linear))
     return Schedule(scheme=scheme, nnz=nnz, group=group, batch=batch, layers=layers)
 

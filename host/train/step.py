@@ -19,6 +19,8 @@ from .network import Conv, Flatten, Linear, Patches, Relu
 
 __all__ = ["Outcome", "Packed", "Step", "patches"]
 
+_FINITE = "stay finite (take a lower learning rate)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
@@ -67,7 +69,7 @@ class Step:
             elif isinstance(layer, Flatten):
                 x = x.reshape(len(x), -1)
             elif isinstance(layer, Relu):
-                x = np.where(x > 0, x, BF16.type(0))
+                x = _where_positive(x, x)
             else:
                 with self.device.within(layer.name, "forward"):
                     x = self._forward_product(self.network.weighted[layer.name], packed[layer.name].forward, x)
@@ -84,7 +86,7 @@ class Step:
         found, dy = {}, gradient
         for layer, x in zip(reversed(self.network.layers), reversed(inputs), strict=True):
             if isinstance(layer, Relu):
-                dy = np.where(x > 0, dy, BF16.type(0))
+                dy = _where_positive(x, dy)
             elif isinstance(layer, Conv | Linear):
                 place, batch = self.network.weighted[layer.name], len(x)
                 x_map, dy_map = x.reshape(place.map_shape(batch)), dy.reshape(place.out_shape(batch))
@@ -114,10 +116,12 @@ class Step:
         return out
 
     def __call__(self, weights, momentum, packed, images, labels, rule):
-        """The :class:`Outcome` of a step with a batch: ``images`` as :meth:`forward` takes them, integer ``labels``; ``rule``: the
-        fields of ``NmUpdateJob`` but for n. InputError, with nothing changed, where weights would not stay finite."""
+        """The :class:`Outcome` of a step with a batch: ``images`` as :meth:`forward` takes them, integer ``labels``; ``rule``:
+        the fields of ``NmUpdateJob`` but for n. InputError, with nothing changed, where loss or weights would not stay finite."""
         logits, inputs = self.forward(packed, images)
         loss, gradient, _ = cross_entropy(logits, labels)
+        if not np.isfinite(loss):
+            raise InputError("training", "loss", _FINITE, loss)
         found = self.gradients(packed, inputs, gradient)
         new, moved = {}, {}
         for name, g in found.items():
@@ -125,7 +129,7 @@ class Step:
             with self.device.within(name, "update"):
                 new[name], moved[name] = self.device.update(weights[name], g, momentum[name], keep, **rule)
             if not (np.isfinite(new[name]).all() and np.isfinite(moved[name]).all()):
-                raise InputError("training", f"weights of {name}", "stay finite (take a lower learning rate)", f"loss {loss}")
+                raise InputError("training", f"weights of {name}", _FINITE, "NaN or infinity")
         # In the order of the layers, whatever the order of their updates.
         new, moved = ({name: part[name] for name in weights} for part in (new, moved))
         return Outcome(weights=new, momentum=moved, packed=self.pack(new), loss=loss)
@@ -135,6 +139,12 @@ class Step:
         if operand.group == 1:
             return np.ones(w.shape, bool)
         return keep_mask(operand.index, len(w), operand.k, operand.group).reshape(w.shape)
+
+
+def _where_positive(x, values):
+    """``values`` where x is above 0 or NaN, else 0: a NaN must not be lost."""
+    with np.errstate(invalid="ignore"):
+        return np.where(x <= 0, BF16.type(0), values)
 
 
 def patches(images, size):
