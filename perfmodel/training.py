@@ -13,6 +13,7 @@ from ..models.spec.errors import check_int
 from ..models.spec.nm_prune import NmPrune
 from ..models.spec.nm_train import NmTrain
 from ..models.spec.nm_train_job import DATAFLOWS
+from ..models.spec.nm_update import NmUpdate
 from .training_bound import bound_seconds, speedup_bound, speedup_limit
 from .training_tables import FORWARD, INPUT_GRADIENT, WEIGHT_GRADIENT, Product
 
@@ -20,6 +21,7 @@ __all__ = ["Background", "Placed", "TrainingMachine", "compare", "step_groups", 
 
 _MOST = {"max_m": 2**24 - 2, "max_n": 2**17 - 2, "max_k": 2**24 - 2}
 _MOST_PRUNED = {"max_n": 2**17 - 2, "max_k": 2**15 - 1}
+_MOST_UPDATED = {"max_n": 2**32 - 2}
 _STATE_BYTES = 4 * 5
 """Of a weight in an update: master, momentum and gradient are read, master and momentum are written, float32 each."""
 _INDEX_BITS = 4
@@ -27,8 +29,7 @@ _INDEX_BITS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingMachine:
-    """``engines`` equal arrays with one update engine of ``update_lanes`` weights a cycle and one ``pruner``; ``clock`` in Hz,
-    memory of ``bandwidth`` bytes/s.
+    """``engines`` equal arrays with one ``pruner`` and one ``updater``; ``clock`` in Hz, memory of ``bandwidth`` bytes/s.
 
     ``hold_bytes`` a array hold a tile of columns of B, if it fits, so that the rows of A find it on chip. ``reuse``: windows of a
     convolution that overlap are read from memory once a pass, else as often as the array wants them. ``turn``: dense products
@@ -37,16 +38,16 @@ class TrainingMachine:
 
     array: NmTrain
     pruner: NmPrune
+    updater: NmUpdate
     engines: int
     clock: float
     bandwidth: float
-    update_lanes: int
     hold_bytes: int
     reuse: bool = True
     turn: bool = False
 
     def __post_init__(self):
-        for name, low in (("engines", 1), ("update_lanes", 1), ("hold_bytes", 0)):
+        for name, low in (("engines", 1), ("hold_bytes", 0)):
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, 2**32))
         for name in ("clock", "bandwidth"):
             if not getattr(self, name) > 0:
@@ -58,8 +59,9 @@ class TrainingMachine:
         values = {name: figure.value for name, figure in preset.figures.items()}
         array = NmTrain(**{name: values[name] for name in ("rows", "cols", "slots", "words", "ws_rows")}, **_MOST)
         pruner = NmPrune(lanes=values["prune_lanes"], values=values["prune_values"], slots=array.slots, **_MOST_PRUNED)
-        names = ("engines", "clock", "bandwidth", "update_lanes", "hold_bytes")
-        return cls(array=array, pruner=pruner, **{name: values[name] for name in names} | fields)
+        updater = NmUpdate(lanes=values["update_lanes"], lion=False, pruned=False, **_MOST_UPDATED)
+        names = ("engines", "clock", "bandwidth", "hold_bytes")
+        return cls(array=array, pruner=pruner, updater=updater, **{name: values[name] for name in names} | fields)
 
     @property
     def peak(self):
@@ -166,10 +168,12 @@ def place(machine, product, nnz, group):
 
 def background(machine, layer, products, nnz, group):
     """Update of a layer, and pruning of both copies of its weights for the next step; a dense copy is the update's own."""
+    if not layer.weights:
+        return Background()
     prune_cycles, nbytes = 0, layer.weights * _STATE_BYTES
     for phase in (FORWARD, INPUT_GRADIENT):
         of_phase = [product for product in products if product.phase == phase]
-        if not layer.weights or not of_phase:
+        if not of_phase:
             continue
         kept, of = of_phase[0].pattern(nnz, group)
         if of == 1:
@@ -179,7 +183,8 @@ def background(machine, layer, products, nnz, group):
         for product in of_phase:
             job = machine.pruner.job(n=product.n, k=product.k, nnz=kept, group=of)
             prune_cycles += machine.pruner.cycles_back_to_back(job)
-    return Background(update_cycles=-(-layer.weights // machine.update_lanes), prune_cycles=prune_cycles, bytes=nbytes)
+    update_cycles = machine.updater.cycles_back_to_back(machine.updater.job(n=layer.weights))
+    return Background(update_cycles=update_cycles, prune_cycles=prune_cycles, bytes=nbytes)
 
 
 def step_groups(machine, table, nnz=1, group=1):

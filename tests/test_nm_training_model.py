@@ -10,6 +10,7 @@ from sparseloom.models.spec.nm_pattern import PATTERNS
 from sparseloom.models.spec.nm_presets import NM_PRESETS
 from sparseloom.models.spec.nm_prune import NmPrune
 from sparseloom.models.spec.nm_train import NmTrain
+from sparseloom.models.spec.nm_update import NmUpdate
 from sparseloom.perfmodel import training_bound, training_tables
 from sparseloom.perfmodel.training import TrainingMachine, background, compare, group_seconds, place, step_groups, step_seconds
 from sparseloom.perfmodel.training_bound import bound_seconds, least_bytes, product_seconds, speedup_bound, speedup_limit
@@ -159,7 +160,8 @@ def test_no_product_is_below_its_bound(machine, table, pattern):
 def test_a_product_by_hand():
     array = NmTrain(rows=4, cols=4, slots=4, max_m=64, max_n=64, max_k=256)
     pruner = NmPrune(lanes=4, values=2, slots=4, max_n=128, max_k=128)
-    machine = TrainingMachine(array=array, pruner=pruner, engines=2, clock=1e6, bandwidth=1e9, update_lanes=4, hold_bytes=1024)
+    updater = NmUpdate(lanes=4)
+    machine = TrainingMachine(array=array, pruner=pruner, updater=updater, engines=2, clock=1e6, bandwidth=1e9, hold_bytes=1024)
     layer = Linear(name="a", c_in=128, c_out=48, rows=1)
     forward, gradient, weight = layer.products(24)
     one = place(machine, forward, 2, 8)
@@ -175,11 +177,14 @@ def test_a_product_by_hand():
     assert one.seconds == one.cycles / 1e6 and place(replace(machine, bandwidth=10), forward, 2, 8).seconds == one.bytes / 10
     work = background(machine, layer, [forward, gradient, weight], 2, 8)
     # Forward: 12 fours of columns, 16 groups, four cycles each; backward: 32, 6.
-    assert work.update_cycles == 128 * 48 // 4 and 0 < work.prune_cycles - (12 * 16 * 4 + 32 * 6 * 4) < 40
+    assert work.update_cycles == updater.cycles_back_to_back(updater.job(n=128 * 48))
+    assert 0 < work.update_cycles - 128 * 48 // 4 < 64
+    assert 0 < work.prune_cycles - (12 * 16 * 4 + 32 * 6 * 4) < 40
     assert work.prune_cycles == sum(pruner.cycles_back_to_back(pruner.job(n=n, k=k)) for n, k in ((48, 128), (128, 48)))
     assert work.bytes == 128 * 48 * (20 + 2 * (4 + 20 / 32))
     assert background(machine, layer, [forward, gradient, weight], 1, 1).bytes == 128 * 48 * 22
-    assert work.prune_cycles > work.update_cycles and work.seconds(machine) == work.prune_cycles / 1e6
+    assert work.prune_cycles < work.update_cycles and work.seconds(machine) == work.update_cycles / 1e6
+    assert replace(work, update_cycles=1).seconds(machine) == work.prune_cycles / 1e6
     assert work.seconds(replace(machine, bandwidth=10)) == work.bytes / 10
     assert group_seconds(machine, [one], work) == max(one.seconds, work.seconds(machine))
     assert group_seconds(replace(machine, bandwidth=10), [one], work) == (one.bytes + work.bytes) / 10
@@ -206,7 +211,7 @@ def test_equal_shapes_are_not_equally_sparse():
 
 @pytest.mark.parametrize("field, value, error, words", [
     ("engines", 0, ValueError, "engines must be 1..4294967296, got 0"), ("engines", 1.5, TypeError, "engines must be an integer"),
-    ("update_lanes", 0, ValueError, "update_lanes must be 1.."), ("hold_bytes", -1, ValueError, "hold_bytes must be 0.."),
+    ("hold_bytes", -1, ValueError, "hold_bytes must be 0.."),
     ("clock", 0, ValueError, "clock must be positive, got 0"), ("bandwidth", -1.0, ValueError, "bandwidth must be positive"),
 ])
 def test_bad_machines_are_refused(field, value, error, words):
@@ -218,7 +223,7 @@ def test_updates_hide_behind_the_next_layer():
     stages = list(step_groups(OURS, WIDE, 2, 8))
     assert [len(placed) for placed, _ in stages] == [1, 1, 1, 2, 2, 2, 0]
     assert [work.update_cycles > 0 for _, work in stages] == [False] * 4 + [True] * 3
-    slow = replace(OURS, update_lanes=1)
+    slow = replace(OURS, updater=replace(OURS.updater, lanes=1))
     assert step_seconds(slow, WIDE, 2, 8) > step_seconds(OURS, WIDE, 2, 8)
 
 
