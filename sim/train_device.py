@@ -18,9 +18,10 @@ SMALL = Machine(
     array=NmTrain(rows=4, cols=4, slots=4, words=1, ws_rows=16, max_m=1024, max_n=1024, max_k=2048),
     pruner=NmPrune(lanes=4, values=4, slots=4, max_n=1024, max_k=2048),
     updater=NmUpdate(lanes=2, max_n=8192),
-    loader=NmLoad(words=1, rows=16, slots=4, map_words=1024),
+    loader=NmLoad(words=1, rows=16, slots=4, map_words=4096),
 )
-"""A machine of 16 PEs: what it computes has the bits of any other, and its gates are compiled within a minute or two."""
+"""A machine of 16 PEs: what it computes has the bits of any other, and its gates are compiled within a minute. ``digits-small`` fits
+with batches of 64 at most."""
 
 
 class SimTrainDevice(TrainDevice):
