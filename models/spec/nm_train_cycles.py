@@ -91,9 +91,10 @@ class _Times:
             seen = key
 
     def _key(self):
-        """The state relative to the last pulse; what is long ago makes no difference."""
+        """The state relative to the last pulse; what is long ago makes no difference, nor results that left before it."""
         last = self.pulses[1]
-        return tuple(max(time - last, -_LONG) for time in (self.pulses[0], self.arrived, self.busy, *self.drained))
+        return (*(max(time - last, -_LONG) for time in (self.pulses[0], self.arrived, self.busy)),
+                *(max(time - last, 0) for time in self.drained))
 
     def _move(self, cycles):
         self.pulses = [time + cycles for time in self.pulses]
