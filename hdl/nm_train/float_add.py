@@ -96,5 +96,5 @@ class FloatAdd(Component):
     def _align(self, small, apart):
         """Second stage: ``small`` with guard bits, ``apart`` places down; what falls off is or-ed into the last bit."""
         value, lost = shift_down(Cat(Const(0, _GUARD - 1), small), apart[:5])
-        far = apart[5:].any()
-        return Cat(Mux(far, small.any(), lost), Mux(far, 0, value))
+        # So far apart the smaller one changes nothing, not even the way the larger one is rounded.
+        return Mux(apart[5:].any(), 0, Cat(lost, value))
