@@ -1,8 +1,8 @@
 """What the N:M pruner reads, beat by beat, and what it delivers.
 
-``w``: beats of ``values`` float32 for each of ``lanes`` columns, those of lane 0 first: for each tile of lanes * slots columns, each
-group, each slot: the weights of the group, ceil(group / values) beats. Slots of a tile as in the training array: the last tile has
-max(4, ceil(columns / lanes)). Weights beyond k are +0; what lies beyond a group or beyond n does not matter.
+``w``: beats of ``values`` float32 for each of ``lanes`` columns, those of lane 0 first: for each tile of lanes * slots columns,
+each group, each slot: the weights of the group, ceil(group / values) beats. Slots of a tile as in the training array: the last
+tile has max(4, ceil(columns / lanes)). Weights beyond k are +0; what lies beyond a group or beyond n does not matter.
 
 ``y``: for each group of each slot nnz beats, each with its place in the operand ``b`` of the training array.
 """

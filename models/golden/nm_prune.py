@@ -74,7 +74,7 @@ def draw_operands(build, job, rng):
         codes = rng.integers(0, 0x7F800001, shape).astype(np.uint32) | rng.integers(0, 2, shape).astype(np.uint32) << 31
     elif kind == 4:
         # Equal but for the last bits, half of them halfway between two bfloat16.
-        codes = rng.integers(0x3F800000, 0x3F800004, shape).astype(np.uint32) + (rng.integers(0, 2, shape).astype(np.uint32) << 15)
+        codes = rng.integers(0x3F800000, 0x3F800004, shape) + (rng.integers(0, 2, shape) << 15)
     return {"w": codes.astype(np.uint32).view(np.float32)}
 
 
