@@ -15,7 +15,7 @@ def benchmark(root):
     return module
 
 
-def test_scaled_steps_on_gates(benchmark):
+def test_scaled_steps_on_gates(benchmark, root):
     rows = benchmark.gates()
     assert [(row["table"], row["nnz"]) for row in rows] == [
         (table.name, nnz) for table in benchmark.SCALED for nnz in (1, 2)]
@@ -24,5 +24,7 @@ def test_scaled_steps_on_gates(benchmark):
         assert dense["cycles"] / sparse["cycles"] == sparse["speedup"] > 1
         assert sparse["speedup"] >= benchmark.FLOOR * sparse["speedup_bound"]
         assert min(dense["of_bound"], sparse["of_bound"]) >= benchmark.FLOOR
+        cells = f"{dense['cycles']:,} | {sparse['cycles']:,} | {sparse['speedup']:.2f}x of {sparse['speedup_bound']:.2f}x"
+        assert f"| {dense['table']} | {cells} |" in (root / "docs" / "performance.md").read_text()
     broken = [rows[0] | {"off": 1}], [rows[0] | {"wrong": 1}], [rows[0] | {"values": 0}]
     assert all(benchmark.fails("gates", row) for row in broken)
