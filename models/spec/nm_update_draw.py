@@ -9,7 +9,7 @@ __all__ = ["draw_build", "draw_job"]
 
 def draw_build(cls, rng):
     """A small build, every parameter varied."""
-    return cls(lanes=int(rng.choice([1, 1, 2, 2, 3, 5])), lion=bool(rng.integers(3) < 2), pruned=bool(rng.integers(3) < 2),
+    return cls(lanes=int(rng.choice([1, 1, 1, 2, 3])), lion=bool(rng.integers(3) < 2), pruned=bool(rng.integers(3) < 2),
                max_n=int(np.exp(rng.uniform(np.log(2), np.log(500)))))
 
 
