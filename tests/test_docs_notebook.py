@@ -70,6 +70,17 @@ def test_the_transformer_notebook_prints_what_it_stores(root, run):
 
 
 @pytest.mark.rtl
+def test_the_training_notebook_prints_what_it_stores(root, run):
+    """Every figure: trainings have the same bits on every processor."""
+    stored = nbformat.read(root / "docs" / "training.ipynb", as_version=4)
+    fresh = run(nbformat.from_dict(json.loads(json.dumps(stored))))
+    pairs = [(printed(before), printed(after)) for before, after in zip(code_cells(stored), code_cells(fresh), strict=True)]
+    assert all(before == after for before, after in pairs), "./dev notebook stores what it prints now"
+    everything = "".join(text for (text, _), _ in pairs)
+    assert len([text for (text, _), _ in pairs if text]) >= 5 and everything.count("2,560     0\n") == 8
+
+
+@pytest.mark.rtl
 def test_a_failing_cell_fails(run):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(1)\nassert 0")])
     with pytest.raises(CellExecutionError):
