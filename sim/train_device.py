@@ -20,8 +20,8 @@ SMALL = Machine(
     updater=NmUpdate(lanes=2, max_n=8192),
     loader=NmLoad(words=1, rows=16, slots=4, map_words=4096),
 )
-"""A machine of 16 PEs: what it computes has the bits of any other, and its gates are compiled within a minute. ``digits-small`` fits
-with batches of 64 at most."""
+"""A machine of 16 PEs: what it computes has the bits of any other, and its gates are compiled within a minute. ``digits-small``
+fits with batches of 64 at most."""
 
 
 class SimTrainDevice(TrainDevice):

@@ -304,3 +304,41 @@ def test_patches_are_whole_squares():
     found = patches(images, 2)
     assert found.shape == (2, 2, 3, 8) and prod(found.shape) == images.size
     assert np.array_equal(found[1, 1, 2], images[1, 2:4, 4:6].reshape(-1))
+
+
+def test_the_learning_rate_of_a_step():
+    recipe = Recipe(lr=0.5, warm=4, halve=2, momentum=0.75)
+    assert [recipe.update(step, 0)["lr"] for step in (0, 1, 3, 4, 99)] == [0.125, 0.25, 0.5, 0.5, 0.5]
+    assert [recipe.update(99, epoch)["lr"] for epoch in (1, 2, 3, 4)] == [0.5, 0.25, 0.25, 0.125]
+    assert recipe.update(9, 0) == {"rule": "sgd", "lr": 0.5, "momentum": 0.75, "weight_decay": 0.0, "pruned_decay": 0.0}
+    lion = Recipe(rule="lion", beta1=0.5, beta2=0.25).update(9, 0)
+    assert (lion["beta1"], lion["beta2"]) == (0.5, 0.25) and "momentum" not in lion
+
+
+def test_a_step_knows_its_epoch(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Recipe, "update", lambda self, step, epoch: asked.append((step, epoch)) or {"rule": "sgd", "lr": 0.01})
+    trainer = Trainer(load_network("digits-small"), load_data("shipped"), GoldenDevice(MACHINE), Recipe(batch=400))
+    list(trainer.run(trainer.start(), 5, evaluate=False))
+    assert trainer.epoch_steps == 2 and asked == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2)]
+
+
+def test_a_trainer_may_go_back():
+    trainer = Trainer(load_network("digits-small"), load_data("shipped"), GoldenDevice(MACHINE), Recipe(batch=8, warm=1))
+    start = trainer.start()
+    first = list(trainer.run(start, 3, evaluate=False))[-1]
+    again = list(trainer.run(start, 3, evaluate=False))[-1]
+    assert first.losses == again.losses
+    assert all(np.array_equal(first.weights[name], again.weights[name]) for name in first.weights)
+
+
+def test_nothing_is_booked_outside_of_a_place():
+    device = GoldenDevice(MACHINE)
+    w = np.ones((4, 8), np.float32)
+    with device.within("a", "forward"):
+        with device.within("b", "backward"):
+            device.prune(w, 2, 4)
+        device.prune(w, 2, 4)
+    device.prune(w, 2, 4)
+    assert list(device.ledger.entries) == [("nm_prune", "b", "backward", "2:4"), ("nm_prune", "a", "forward", "2:4")]
+    assert device.ledger.total().jobs == 2

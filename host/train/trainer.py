@@ -14,8 +14,6 @@ from .step import Step
 __all__ = ["RULES", "Recipe", "State", "Trainer"]
 
 RULES = ("sgd", "lion")
-_CHUNK = 200
-"""Images of a pass of an evaluation."""
 _AT_MOST_ONE = ("momentum", "beta1", "beta2")
 
 
@@ -146,8 +144,9 @@ class Trainer:
     def right(self, state):
         """Right answers among the held-out images, with the forward pass's pruned weights."""
         packed, right = self._judge.pack(state.weights), 0
-        for start in range(0, len(self.data.held_labels), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        # As many at a time as in a step: such jobs are known to fit the machine.
+        for start in range(0, len(self.data.held_labels), self.recipe.batch):
+            part = slice(start, start + self.recipe.batch)
             logits, _ = self._judge.forward(packed, self.data.held_images[part])
             right += int((logits.argmax(axis=1) == self.data.held_labels[part]).sum())
         return right
