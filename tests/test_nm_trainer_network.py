@@ -103,3 +103,24 @@ def test_what_is_no_network(change, line):
 def test_what_is_no_description(about):
     with pytest.raises(InputError, match="network: "):
         Network.of(about)
+
+
+def test_no_description_raises_anything_else():
+    """Values of a description exchanged for others, one to three of them."""
+    rng = np.random.default_rng(4)
+    others = [None, True, -1, 0, 1, 2, 3, 7, 16, 2**40, 1.5, "", "x", "conv", [], {}, [1], float("nan"), float("inf")]
+    refused = 0
+    for _ in range(2000):
+        about = copy.deepcopy(BUILT_IN[rng.choice(list(BUILT_IN))])
+        for _ in range(int(rng.integers(1, 4))):
+            layers = about["layers"] if isinstance(about["layers"], list) else []
+            holder = layers[int(rng.integers(len(layers)))] if layers and rng.random() < 0.7 else about
+            if isinstance(holder, dict):
+                holder[str(rng.choice(list(holder)))] = copy.deepcopy(others[int(rng.integers(len(others)))])
+        try:
+            network = Network.of(about)
+        except InputError:
+            refused += 1
+        else:
+            assert Network.of(network.describe()).digest == network.digest
+    assert 500 < refused < 2000

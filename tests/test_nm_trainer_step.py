@@ -1,7 +1,11 @@
 """A training step against backpropagation written anew in float64: direct sums over taps, masks by sorting, no im2col."""
 
+import importlib
+import sys
+import types
 from dataclasses import replace
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +32,7 @@ NETWORKS = {
         {"kind": "linear", "name": "e", "outputs": 2}]},
 }
 MACHINE = Machine.of(rows=4, cols=4, slots=4, words=1)
+PARTS = {"schedule": schedule, "Step": Step, "cross_entropy": cross_entropy}
 EPSILON = 2.0**-8
 """Of bfloat16: half the distance of neighbours at 1."""
 
@@ -125,12 +130,12 @@ def drawn(name, batch, seed=3):
     return network, network.initial_weights(seed), images, rng.integers(0, network.classes, batch)
 
 
-def computed(network, weights, images, labels, scheme, nnz, group):
-    plan = schedule(network, MACHINE, batch=len(labels), scheme=scheme, nnz=nnz, group=group)
-    step = Step(network, plan, GoldenDevice(MACHINE))
+def computed(network, weights, images, labels, scheme, nnz, group, parts=PARTS):
+    plan = parts["schedule"](network, MACHINE, batch=len(labels), scheme=scheme, nnz=nnz, group=group)
+    step = parts["Step"](network, plan, GoldenDevice(MACHINE))
     packed = step.pack(weights)
     logits, inputs = step.forward(packed, images)
-    loss, gradient, _ = cross_entropy(logits, labels)
+    loss, gradient, _ = parts["cross_entropy"](logits, labels)
     return loss, step.gradients(packed, inputs, gradient), step
 
 
@@ -142,8 +147,12 @@ def distance(a, b):
 @pytest.mark.parametrize("scheme, nnz, group", [("dense", 2, 8), ("bdwp", 2, 8), ("bdwp", 2, 4), ("forward", 1, 4),
                                                 ("backward", 2, 16), ("bdwp", 4, 8)])
 def test_gradients_are_those_of_float64(name, scheme, nnz, group):
+    check_gradients(name, scheme, nnz, group)
+
+
+def check_gradients(name, scheme, nnz, group, parts=PARTS):
     network, weights, images, labels = drawn(name, 6)
-    loss, found, _ = computed(network, weights, images, labels, scheme, nnz, group)
+    loss, found, _ = computed(network, weights, images, labels, scheme, nnz, group, parts)
     wanted_loss, wanted = reference(network, weights, images, labels, scheme, nnz, group, rounded=True)
     # Rounded in the same places, what differs are float32 sums, and now and then a bfloat16 that they tip to its neighbour:
     # a share of an EPSILON.
@@ -342,3 +351,45 @@ def test_nothing_is_booked_outside_of_a_place():
     device.prune(w, 2, 4)
     assert list(device.ledger.entries) == [("nm_prune", "b", "backward", "2:4"), ("nm_prune", "a", "forward", "2:4")]
     assert device.ledger.total().jobs == 2
+
+
+MUTANTS = [
+    ("step", "np.where(x <= 0,", "np.where(x < 0,"), ("step", "np.where(x <= 0,", "np.where(x >= 0,"),
+    ("step", "[:, phase.row :: phase.stride, phase.column :: phase.stride]",
+     "[:, phase.column :: phase.stride, phase.row :: phase.stride]"),
+    ("step", "out, device = np.zeros(", "out, device = np.ones("), ("step", "narrow=not place.last", "narrow=True"),
+    ("step", "narrow=not place.last", "narrow=False"), ("step", "if place.first:", "if place.last:"),
+    ("step", "left, right = (x, dy) if choice.turned else (dy, x)", "left, right = x, dy"),
+    ("step", "packed[layer.name].forward, x)", "packed[layer.name].forward, inputs[0])"),
+    ("step", "dy = dy.reshape(x.shape)", "dy = dy.reshape(x.shape[::-1]).T"),
+    ("step", "phase_weights(w, phase)", "phase_weights(w[:, ::-1], phase)"),
+    ("step", "phase_weights(w, phase)", "phase_weights(w[:, :, ::-1], phase)"),
+    ("step", "*plan.backward_pattern", "*plan.forward_pattern"), ("step", "*plan.forward_pattern)", "1, 1)"),
+    ("step", "transpose(0, 1, 3, 2, 4, 5)", "transpose(0, 1, 3, 4, 2, 5)"),
+    ("schedule", "layer.inputs % group == 0", "layer.outputs % group == 0"), ("schedule", "layer.outputs % group == 0", "True"),
+    ("schedule", "sparse = not layer.first", "sparse = True"), ("schedule", 'in ("forward", "bdwp")', 'in ("backward", "bdwp")'),
+    ("schedule", 'in ("backward", "bdwp")', 'in ("forward", "bdwp")'),
+    ("loss", "gradient[rows, labels] -= 1", "gradient[rows, labels] -= 0.99"), ("loss", "gradient / batch", "gradient"),
+    ("loss", "np.log(total) - z[rows, labels]", "np.log(total)"),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant[0]}: {mutant[2]}")
+def test_a_fault_is_found(mutant):
+    part, old, new = mutant
+    module = importlib.import_module(f"sparseloom.host.train.{part}")
+    source = Path(module.__file__).read_text(encoding="utf-8")
+    assert old in source
+    names = {"__name__": module.__name__, "__package__": module.__package__}
+    planted = types.ModuleType(module.__name__)
+    planted.__dict__.update(names)
+    sys.modules[module.__name__] = planted  # dataclasses look there
+    try:
+        exec(compile(source.replace(old, new), module.__file__, "exec"), planted.__dict__)
+    finally:
+        sys.modules[module.__name__] = module
+    parts = {name: getattr(planted, name, part) for name, part in PARTS.items()}
+    with pytest.raises((AssertionError, ValueError, TypeError)):
+        for name in NETWORKS:
+            for scheme in SCHEMES:
+                check_gradients(name, scheme, 2, 8, parts)
