@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..models.formats import nm_prune_stream
 from ..models.formats.engines import collect
 from ..models.formats.nm_load_stream import expand
 
@@ -105,6 +106,12 @@ def _deliver_nm_load(build, job, expected):
     return {"w": _records(record, [{"data": beat} for beat in expand(build, job, expected["w"]).tolist()])}
 
 
+def _deliver_nm_prune(build, job, expected):
+    record, = (stream.record for stream in build.outputs)
+    beats = {name: array.tolist() for name, array in nm_prune_stream.expand(build, job, expected).items()}
+    return {"y": _records(record, [dict(zip(beats, beat, strict=True)) for beat in zip(*beats.values(), strict=True)])}
+
+
 def _deliver_nm_train(build, job, expected):
     record, = (stream.record for stream in build.outputs)
     padded = np.zeros((job.m, build.tile_columns * len(build.column_tiles(job))), np.int64)
@@ -133,4 +140,5 @@ def _deliver_nm_update(build, job, expected):
 
 _FAMILIES = {"ternary_engine": _deliver_ternary, "sparse_chain": _deliver_sparse, "attention": _deliver_attention,
              "vector": _deliver_vector, "moe_linear": _deliver_moe_linear, "moe_gate": _deliver_moe_gate,
-             "nm_load": _deliver_nm_load, "nm_train": _deliver_nm_train, "nm_update": _deliver_nm_update}
+             "nm_load": _deliver_nm_load, "nm_prune": _deliver_nm_prune, "nm_train": _deliver_nm_train,
+             "nm_update": _deliver_nm_update}

@@ -27,6 +27,9 @@ def component(build):
     if build.name == "nm_load":
         from .nm_train.load import NmLoad
         return NmLoad(build)
+    if build.name == "nm_prune":
+        from .nm_train.prune import NmPrune
+        return NmPrune(build)
     if build.name == "nm_train":
         from .nm_train.engine import NmTrain
         return NmTrain(build)

@@ -13,8 +13,8 @@
 import importlib
 
 __all__ = [
-    "Attention", "DEVICES", "MoeGate", "MoeLinear", "NmLoad", "NmTrain", "NmUpdate", "Plan", "Runtime", "SparseChain",
-    "TernaryEngine", "Vector", "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
+    "Attention", "DEVICES", "MoeGate", "MoeLinear", "NmLoad", "NmPrune", "NmTrain", "NmUpdate", "Plan", "Runtime",
+    "SparseChain", "TernaryEngine", "Vector", "compile_graph", "device", "load_model", "load_plan", "place", "save_plan",
 ]
 
 DEVICES = {"golden": ("host.golden", "GoldenDevice"), "sim": ("sim.device", "SimDevice")}
@@ -26,6 +26,7 @@ _API = {
     "MoeGate": ("models.spec.moe_gate", "MoeGate"),
     "MoeLinear": ("models.spec.moe_linear", "MoeLinear"),
     "NmLoad": ("models.spec.nm_load", "NmLoad"),
+    "NmPrune": ("models.spec.nm_prune", "NmPrune"),
     "NmTrain": ("models.spec.nm_train", "NmTrain"),
     "NmUpdate": ("models.spec.nm_update", "NmUpdate"),
     "Plan": ("host.plan", "Plan"),

@@ -10,6 +10,7 @@ from sparseloom.fpga.package import deliverable, write_tree
 from sparseloom.hdl.bus.kernel_spec import KernelSpec
 from sparseloom.hdl.export import Design
 from sparseloom.models.spec.nm_load import NmLoad
+from sparseloom.models.spec.nm_prune import NmPrune
 from sparseloom.models.spec.nm_train import NmTrain
 from sparseloom.sim.lint import lint
 from sparseloom.sim.twins import twins
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.rtl
 NAME = "kernel"
 BUILDS = {
     "nm_train": NmTrain(rows=2, cols=4, slots=4, ws_rows=8, max_m=6, max_n=24, max_k=40),
+    "nm_prune": NmPrune(lanes=2, values=4, slots=4, max_n=18, max_k=40),
     "nm_load": NmLoad(words=1, rows=2, slots=4, map_words=64),
 }
 

@@ -14,19 +14,19 @@ _INDEX_BITS = (MAX_GROUP - 1).bit_length()
 
 
 def control_layout():
-    """What all lanes are told. ``over``: whether groups have more than 1, 4, 8 weights; ``put``: the sorted weights of ``beat`` of
-    a group are there; ``full``: the list of its largest is complete; ``kept``: how many of them the pattern keeps, a bit each;
-    ``turn``: which of these leaves, by index."""
+    """What all lanes are told. ``over``: whether groups have more than 1, 4, 8 weights; ``put``: the sorted weights of ``beat``
+    of a group are there; ``full``: the list of its largest is complete; ``kept``: how many of them the pattern keeps, a bit
+    each; ``turn``: which of these leaves, by index."""
     return data.StructLayout({"over": 3, "beat": _INDEX_BITS, "put": 1, "full": 1, "kept": MAX_NNZ, "turn": MAX_NNZ})
 
 
 class PruneLane(Component):
     """Takes ``values`` float32 a cycle, gives the kept ones of a group one by one.
 
-    *Members*: ``words`` in, registered here; ``control`` in (:func:`control_layout`), each part in the cycle in which it is needed:
-    ``put`` 1 + ``build.levels`` cycles after the words, ``full`` a cycle after the group's last ``put``, ``turn`` from the cycle
-    after that; ``value`` bfloat16 and ``index`` out, two cycles after their ``turn``. With ``values`` of 16 a beat is a group, and
-    its sorted weights are the list: ``full`` comes when ``put`` would.
+    *Members*: ``words`` in, registered here; ``control`` in (:func:`control_layout`), each part in the cycle in which it is
+    needed: ``put`` 1 + ``build.levels`` cycles after the words, ``full`` a cycle after the group's last ``put``, ``turn`` from
+    the cycle after that; ``value`` bfloat16 and ``index`` out, two cycles after their ``turn``. With ``values`` of 16 a beat is
+    a group, and its sorted weights are the list: ``full`` comes when ``put`` would.
     """
 
     def __init__(self, build):

@@ -9,6 +9,7 @@ from . import (
     moe_gate_stream,
     moe_linear_stream,
     nm_load_stream,
+    nm_prune_stream,
     nm_train_stream,
     nm_update_stream,
     sparse_stream,
@@ -145,6 +146,14 @@ def _collect_nm_load(build, job, outputs):
     return nm_load_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["w"]))
 
 
+def _pack_nm_prune(build, job, operands):
+    return Image(*nm_prune_stream.pack(build, job, operands))
+
+
+def _collect_nm_prune(build, job, outputs):
+    return nm_prune_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
+
+
 def _pack_nm_train(build, job, operands):
     return Image(*nm_train_stream.pack(build, job, operands))
 
@@ -165,4 +174,5 @@ _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain"
              "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector),
              "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate),
              "nm_load": (_pack_nm_load, _collect_nm_load), "nm_train": (_pack_nm_train, _collect_nm_train),
+             "nm_prune": (_pack_nm_prune, _collect_nm_prune),
              "nm_update": (_pack_nm_update, _collect_nm_update)}

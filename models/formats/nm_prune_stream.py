@@ -11,7 +11,7 @@ import numpy as np
 
 from .sparse_operands import check_array
 
-__all__ = ["collect", "image", "pack", "pack_weights", "places"]
+__all__ = ["collect", "expand", "image", "pack", "pack_weights", "places"]
 
 
 def pack(build, job, operands):
@@ -60,14 +60,13 @@ def collect(build, job, values):
     """
     if not np.array_equal(values["place"], places(build, job)):
         raise ValueError("o_y must deliver the groups in order, each beat with its place")
-    found, start, beat = {name: [] for name in ("value", "index", "keep")}, 0, 0
+    found, beat = {name: [] for name in ("value", "index", "keep")}, 0
     for slots in _slots(build, job):
         count = build.groups(job) * slots * job.nnz
         for name, parts in found.items():
             tile = values[name][beat : beat + count].reshape(-1, slots, job.nnz, build.lanes)
             parts.append(tile.transpose(1, 3, 0, 2).reshape(slots * build.lanes, -1, job.nnz))
         beat += count
-        start += slots * build.lanes
     value, index, keep = (np.concatenate(found[name]) for name in ("value", "index", "keep"))
     if any(array[job.n :].any() for array in (value, index, keep)):
         raise ValueError("o_y holds columns beyond n that are not 0")
@@ -75,6 +74,23 @@ def collect(build, job, values):
     if not np.array_equal(keep, np.bitwise_or.accumulate(1 << index, axis=2)):
         raise ValueError("o_y's keep must tell the indices of the group so far")
     return {"values": value.astype(np.uint16), "index": index.astype(np.uint8), "keep": keep[:, :, -1].astype(np.uint16)}
+
+
+def expand(build, job, results):
+    """The beats of ``o_y``, its fields by name, that deliver ``results``: the inverse of :func:`collect`."""
+    index = results["index"].astype(np.int64)
+    found = {"value": results["values"].astype(np.int64), "index": index, "keep": np.bitwise_or.accumulate(1 << index, axis=2)}
+    beats = {"place": places(build, job)}
+    for name, array in found.items():
+        whole = np.zeros((build.all_slots(job) * build.lanes, *array.shape[1:]), np.int64)
+        whole[: job.n] = array
+        parts, start = [], 0
+        for slots in _slots(build, job):
+            tile = whole[start : start + slots * build.lanes].reshape(slots, build.lanes, -1, job.nnz)
+            parts.append(tile.transpose(2, 0, 3, 1).reshape(-1, build.lanes))
+            start += slots * build.lanes
+        beats[name] = np.concatenate(parts)
+    return beats
 
 
 def _slots(build, job):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import attention, moe_gate, moe_linear, nm_load, nm_train, nm_update, sparse_chain, ternary, vector
+from . import attention, moe_gate, moe_linear, nm_load, nm_prune, nm_train, nm_update, sparse_chain, ternary, vector
 
 __all__ = ["draw_operands", "results"]
 
@@ -52,5 +52,6 @@ _FAMILIES = {"ternary_engine": (_ternary_results, _ternary_operands),
              "moe_linear": (moe_linear.results, moe_linear.draw_operands),
              "moe_gate": (moe_gate.results, moe_gate.draw_operands),
              "nm_load": (nm_load.results, nm_load.draw_operands),
+             "nm_prune": (nm_prune.results, nm_prune.draw_operands),
              "nm_train": (nm_train.results, nm_train.draw_operands),
              "nm_update": (nm_update.results, nm_update.draw_operands)}

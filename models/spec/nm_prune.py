@@ -20,8 +20,8 @@ _FIRST_BEAT = 3
 """The cycle of the first beat."""
 _STAGES = 3
 """From a group's kept weights to the queue: place by index, choice of one, rounding."""
-_END = 5
-"""Into the queue, out of it, the last beat's end, the completion."""
+_END = 4
+"""The queue, the port, the last beat's end, the completion."""
 _QUEUED = 1
 QUEUE_DEPTH = 32
 """Places for results: more than are under way at full rate, and one more group (:meth:`NmPrune.in_flight`)."""
