@@ -1,6 +1,7 @@
 """Checkpoints of trainings: resumed to the same bits, and one clear error for whatever is wrong with them."""
 
 import errno
+import gzip
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from sparseloom.host.train.network import BUILT_IN, Network, load_network
 from sparseloom.host.train.trainer import Recipe, Trainer
 from sparseloom.models.formats.bf16 import to_bf16
 from sparseloom.models.spec.errors import InputError
+from sparseloom.models.zoo import digits
 
 RECIPE = Recipe(batch=16, lr=0.02)
 STEPS = 7
@@ -239,6 +241,17 @@ def test_data_of_a_file(data, tmp_path):
         with pytest.raises(InputError):
             load_data(str(name))
     assert (len(data.labels), len(data.held_labels)) == (800, 200) and np.bincount(data.held_labels).tolist() == [20] * 10
+
+
+def test_digits_are_fetched_once(monkeypatch, tmp_path):
+    line, calls = ",".join(["7"] * 784), []
+    rows = [f"{line},{label}" for label in range(10) for _ in range(500)]
+    monkeypatch.setenv("SPARSELOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr(digits, "fetch", lambda: calls.append(1) or gzip.compress("\n".join(rows).encode(), 1))
+    for _ in range(2):
+        found = load_data("mnist-5k")
+        assert found.images.shape == (4000, 28, 28, 1) and np.bincount(found.held_labels).tolist() == [100] * 10
+    assert calls == [1] and float(found.images[0, 0, 0, 0]) == 7 / 128
 
 
 def test_a_training_that_diverges_keeps_its_last_state(data, whole):

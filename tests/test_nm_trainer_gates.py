@@ -91,6 +91,17 @@ def test_the_verb(capsys):
     assert golden["losses"] == found["losses"] and golden["held_out_right"] == found["held_out_right"]
 
 
+def test_a_training_moves_from_golden_models_to_gates(capsys, tmp_path):
+    path = tmp_path / "t.safetensors"
+    words = ["train", "digits-small", "--batch", "4", "--json"]
+    assert cli.main([*words, "--steps", "3", "--checkpoint", str(path)]) == 0
+    capsys.readouterr()
+    assert cli.main(["train", "--resume", "--checkpoint", str(path), "--device", "sim", "--steps", "5", "--json"]) == 0
+    moved = json.loads(capsys.readouterr().out)
+    assert cli.main([*words, "--steps", "5"]) == 0
+    assert json.loads(capsys.readouterr().out)["losses"] == moved["losses"] and moved["steps_now"] == 2
+
+
 def test_a_network_too_large_for_the_gates_is_refused():
     with pytest.raises(InputError, match="digits: products must fit the array, got 'm must be 1..1024, got 3136'"):
         Trainer(load_network("digits"), load_data("shipped"), SimTrainDevice(), Recipe())
