@@ -93,7 +93,7 @@ class NmUpdate(Component):
         beat = Signal(queue.i.payload.shape(), reset_less=True)
         m.d.sync += valid.eq(put)
         for index, lane in enumerate(lanes):
-            inside = ~made.last | (index < made.left)
+            inside = index < made.left
             m.d.sync += [
                 broken[index].eq(inside & lane.broken), beat[index].weight.eq(Mux(inside, lane.weight, 0)),
                 beat[index].momentum.eq(Mux(inside, lane.momentum, 0)), beat[index].copy.eq(Mux(inside, lane.copy, 0)),

@@ -19,7 +19,7 @@ _N_BITS = 32
 class NmUpdate(EngineSpec):
     """Weight update of training, float32, ``lanes`` weights a cycle: SGD with momentum or Lion, weight decay, a bfloat16 copy.
 
-    ``lion``: jobs may choose Lion as well (two multipliers and two adders more in each lane). ``pruned``: operand ``w`` carries
+    ``lion``: jobs may choose Lion as well (three multipliers and an adder more in each lane). ``pruned``: operand ``w`` carries
     a bit for each weight, and weights whose bit is 0 decay by ``pruned_decay`` besides (SR-STE).
     """
 
