@@ -12,6 +12,7 @@ from sparseloom.hdl.export import Design
 from sparseloom.models.spec.nm_load import NmLoad
 from sparseloom.models.spec.nm_prune import NmPrune
 from sparseloom.models.spec.nm_train import NmTrain
+from sparseloom.models.spec.nm_update import NmUpdate
 from sparseloom.sim.lint import lint
 from sparseloom.sim.twins import twins
 
@@ -22,6 +23,7 @@ BUILDS = {
     "nm_train": NmTrain(rows=2, cols=4, slots=4, ws_rows=8, max_m=6, max_n=24, max_k=40),
     "nm_prune": NmPrune(lanes=2, values=4, slots=4, max_n=18, max_k=40),
     "nm_load": NmLoad(words=1, rows=2, slots=4, map_words=64),
+    "nm_update": NmUpdate(lanes=2, max_n=40),
 }
 
 

@@ -1,6 +1,7 @@
 """Floats of training: golden against exact fractions and Pychop, the float units against golden, by the million on compiled
 gates. Every comparison is of bits; the one rule beyond IEEE 754 is that a NaN is always the same."""
 
+import hashlib
 import math
 from fractions import Fraction
 
@@ -26,6 +27,8 @@ from sparseloom.sim.runner import Simulator, Work
 
 FORMATS = {"float32": (24, 32), "bfloat16": (8, 16)}
 """Bits of the fraction with the hidden one, and of the whole."""
+PYCHOP = "3cc044a61f1379fc2017f8ceb62e428cbd923b5f7c541256b39e30778a477f6c"
+"""SHA-256 of what ``make_pychop.py`` wrote."""
 
 
 def golden(unit, a, b):
@@ -104,7 +107,9 @@ def test_products_of_bfloat16_are_exact_unless_tiny_or_huge():
 def test_golden_agrees_with_pychop(root):
     """A third party's emulator, on finite results: Pychop 0.6.2 has no overflow in a float64 backend (2**128 stays, more becomes
     0) and one NaN; the rest, zeros' signs and subnormals too, is compared bit for bit. ``make_pychop.py`` wrote the file."""
-    found = load_file(root / "tests" / "fixtures" / "pychop" / "floats.safetensors")
+    file = root / "tests" / "fixtures" / "pychop" / "floats.safetensors"
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == PYCHOP
+    found = load_file(file)
     a, b = floats.bits(found["a"]), floats.bits(found["b"])
     tiny = 0
     for unit in ("add", "multiply", "round"):
