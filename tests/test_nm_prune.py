@@ -1,5 +1,7 @@
 """The N:M pruner: what is refused, golden against slow loops, ties, NaN, masks, streams, cycles by hand, gates at corners."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -219,6 +221,20 @@ def test_a_group_takes_its_beats_or_its_results(values, cycles):
     for (nnz, group), each in zip(PATTERNS, cycles, strict=True):
         few, many = (build.cycles(build.job(n=256, k=group * groups, nnz=nnz, group=group)) for groups in (3, 103))
         assert many - few == 100 * 8 * each == 100 * 8 * max(-(-group // values), nnz)
+
+
+def test_the_pages_table_of_cycles(root):
+    text = (root / "docs" / "nm_prune.md").read_text()
+    head = re.search(r"^\| `values` \|((?: \d+:\d+ \|)+)$", text, re.MULTILINE)[1].split("|")[:-1]
+    rows = re.findall(r"^\| ([\d, ]+) \|((?: \d+ \|){6})$", text, re.MULTILINE)
+    assert [tuple(map(int, cell.split(":"))) for cell in head] == list(PATTERNS)
+    assert [value for row in rows for value in map(int, row[0].split(","))] == list(VALUES)
+    for values, cells in rows:
+        for one in map(int, values.split(",")):
+            build = NmPrune(values=one)
+            for (nnz, group), cell in zip(PATTERNS, cells.split("|"), strict=False):
+                few, many = (build.cycles(build.job(n=64, k=group * groups, nnz=nnz, group=group)) for groups in (1, 2))
+                assert many - few == 8 * int(cell), (one, nnz, group)
 
 
 def test_32_lanes_take_32_weights_a_cycle():
