@@ -40,7 +40,7 @@ RUNS = {
     "bdwp 2:8, pruned decay 0.01": {"scheme": "bdwp", "pruned_decay": 0.01},
 }
 GATES_STEPS, GATES_BATCH = 20, 4
-CURVE_POINTS = 200
+CURVE_POINTS = 60
 COUNTS = ("jobs", "cycles", "predicted", "compared", "wrong", "off")
 
 

@@ -14,11 +14,12 @@ from diagram import draw_house
 from fraction import draw_fraction
 from quality import draw_quality
 from schedule import draw_schedule
+from training import draw_training
 
 __all__ = ["FIGURES", "THEMES", "render"]
 
 FIGURES = {"house": draw_house, "schedule": draw_schedule, "smollm2": draw_quality, "sparse_chain": draw_chain,
-           "useful_fraction": draw_fraction}
+           "training": draw_training, "useful_fraction": draw_fraction}
 THEMES = {
     "light": {"text": "#1f2328", "muted": "#59636e", "line": "#818b98", "box": "#f6f8fa", "edge": "#d1d9e0",
               "exact": "#0969da", "rtl": "#bc4c00", "same": "#1a7f37"},

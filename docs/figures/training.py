@@ -15,7 +15,7 @@ __all__ = ["STORED", "draw_training", "training"]
 STORED = Path(__file__).with_name("nm_training.json")
 SHOWN = {"dense": "exact", "bdwp 2:8": "rtl"}
 """Runs and the parts of their colours."""
-LEAST = 1e-3
+LEAST = 5e-4
 """Losses below are drawn at the lower edge."""
 
 
