@@ -13,6 +13,8 @@ from amaranth.hdl import Fragment, Instance, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib.wiring import In
 
+from .shared_modules import share_modules
+
 __all__ = ["Design", "Port", "export"]
 
 
@@ -78,6 +80,7 @@ def export(component, name):
         text, _ = verilog.convert_fragment(fragment, arguments, name, emit_src=False, strip_internal_attrs=True)
     # A signal without bits: Verilog would read [-1:0] as two. Nothing can refer to it.
     text = re.sub(r"^ *(wire|reg) \[-1:0\] .*;\n", "", _plain_modules(text, name), flags=re.MULTILINE)
+    text = share_modules(text, name)
     # A design without registers has no clock, one without reset values no reset; one that makes its own domain has neither.
     top = re.search(rf"^module {name} *\(.*?^endmodule", text, re.MULTILINE | re.DOTALL)
     if top is None:

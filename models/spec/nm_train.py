@@ -32,8 +32,8 @@ class NmTrain(EngineSpec):
     name: ClassVar[str] = "nm_train"
     job_class: ClassVar[type] = NmTrainJob
 
-    rows: int = 8
-    cols: int = 8
+    rows: int = 4
+    cols: int = 4
     slots: int = 8
     words: int = 1
     ws_rows: int = 64
