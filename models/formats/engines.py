@@ -8,9 +8,7 @@ from . import (
     attention_stream,
     moe_gate_stream,
     moe_linear_stream,
-    nm_load_stream,
     nm_prune_stream,
-    nm_train_stream,
     nm_update_stream,
     sparse_stream,
     ternary_stream,
@@ -138,11 +136,16 @@ def _collect_moe_gate(build, job, outputs):
     return moe_gate_stream.collect(build, job, {s.name: decode_beats(s.record, outputs[s.name]) for s in build.outputs})
 
 
+# What packs bfloat16 is imported on use: it needs ml_dtypes, which the runtime on a board does without.
 def _pack_nm_load(build, job, operands):
+    from . import nm_load_stream
+
     return Image(*nm_load_stream.pack(build, job, operands))
 
 
 def _collect_nm_load(build, job, outputs):
+    from . import nm_load_stream
+
     return nm_load_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["w"]))
 
 
@@ -155,10 +158,14 @@ def _collect_nm_prune(build, job, outputs):
 
 
 def _pack_nm_train(build, job, operands):
+    from . import nm_train_stream
+
     return Image(*nm_train_stream.pack(build, job, operands))
 
 
 def _collect_nm_train(build, job, outputs):
+    from . import nm_train_stream
+
     return nm_train_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
 
 
