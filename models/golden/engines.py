@@ -1,8 +1,10 @@
 """What each engine must deliver for a job's operands, and random operands: one entry a family."""
 
+from importlib import import_module
+
 import numpy as np
 
-from . import attention, moe_gate, moe_linear, nm_load, nm_prune, nm_train, nm_update, sparse_chain, ternary, vector
+from . import attention, moe_gate, moe_linear, sparse_chain, ternary, vector
 
 __all__ = ["draw_operands", "results"]
 
@@ -45,13 +47,20 @@ def _sparse_results(build, job, operands):
     return {"y": y, "saturated": saturated}
 
 
+def _on_use(module):
+    """The two functions of a module that is imported on use: bfloat16 needs ml_dtypes, which a board's runtime does without."""
+    def call(name):
+        return lambda *arguments: getattr(import_module("." + module, __package__), name)(*arguments)
+    return call("results"), call("draw_operands")
+
+
 _FAMILIES = {"ternary_engine": (_ternary_results, _ternary_operands),
              "sparse_chain": (_sparse_results, sparse_chain.draw_operands),
              "attention": (attention.results, attention.draw_operands),
              "vector": (vector.results, vector.draw_operands),
              "moe_linear": (moe_linear.results, moe_linear.draw_operands),
              "moe_gate": (moe_gate.results, moe_gate.draw_operands),
-             "nm_load": (nm_load.results, nm_load.draw_operands),
-             "nm_prune": (nm_prune.results, nm_prune.draw_operands),
-             "nm_train": (nm_train.results, nm_train.draw_operands),
-             "nm_update": (nm_update.results, nm_update.draw_operands)}
+             "nm_load": _on_use("nm_load"),
+             "nm_prune": _on_use("nm_prune"),
+             "nm_train": _on_use("nm_train"),
+             "nm_update": _on_use("nm_update")}
