@@ -76,11 +76,14 @@ FAULTS = {
         ("without the lowest bit", "mine.magnitude >= other.magnitude", "mine.magnitude[1:] >= other.magnitude[1:]"),
         ("the sign is part of the magnitude", "mine.magnitude >= other.magnitude",
          "Value.cast(mine)[:32] >= Value.cast(other)[:32]"),
-        ("the group before counts", "& _bit(a_there[i])", ""),
+        ("the group before counts", "first[i, j] &= _bit(a_there[i])", "pass"),
     ],
     (4, "prune_merge"): [
-        ("what lies beyond a group counts", "| ~_bit(b_there)) &", ") &"),
-        ("a comparator too few for the last place", "if i + j < keep:", "if i + j < keep - 1:"),
+        ("what lies beyond a group counts", "(mine.magnitude >= other.magnitude) | ~_bit(b_there)",
+         "mine.magnitude >= other.magnitude"),
+        ("of four choices two", "low = Mux(high, more[2], more[0])", "low = more[0]"),
+        ("of three choices two", "Mux(high, choices[2], Mux(more[0],", "Mux(more[0], choices[2], Mux(more[0],"),
+        ("b's next instead of its first", "b[min(place - i, len(b) - 1)]", "b[min(place - i + 1, len(b) - 1)]"),
     ],
     (2, "prune_lane"): [
         ("indices count beats", "one.index, number))", "number, one.index))"),

@@ -23,39 +23,39 @@ def merge(a, b, keep, *, b_there=1, a_there=None):
     first. ``b_there``: whether b counts; ``a_there``: which of a do, the first ones (default: all). Results beyond what there is
     are arbitrary.
     """
-    a_there = a_there or [1] * len(a)
-    # first[i][j]: a[i] comes before b[j]. Only pairs that decide one of the first ``keep`` places have a comparator.
+    # first[i, j]: a[i] comes before b[j]. Only pairs that decide one of the first ``keep`` places have a comparator.
     first = {}
     for i, mine in enumerate(a):
-        for j, other in enumerate(b):
-            if i + j < keep:
-                first[i, j] = ((mine.magnitude >= other.magnitude) | ~_bit(b_there)) & _bit(a_there[i])
+        for j, other in enumerate(b[: keep - i] if keep > i else ()):
+            first[i, j] = (mine.magnitude >= other.magnitude) | ~_bit(b_there)
+            if a_there:
+                first[i, j] &= _bit(a_there[i])
+
+    def before(i, j):
+        return Const(0, 1) if i == len(a) else Const(1, 1) if j == len(b) else first[i, j]
+
     merged = []
     for place in range(min(keep, len(a) + len(b))):
-        # a[i] is here if exactly place - i of b are before it; b's are sorted, so that two comparisons tell.
-        choices = []
-        for i in range(min(place + 1, len(a))):
-            j = place - i
-            if j > len(b):
-                continue
-            here = Const(1, 1) if j == len(b) else first[i, j]
-            if j:
-                here &= ~first[i, j - 1]
-            choices.append((here, a[i]))
-        for j in range(min(place + 1, len(b))):
-            i = place - j
-            if i > len(a):
-                continue
-            here = Const(1, 1) if i == len(a) else ~first[i, j]
-            if i:
-                here &= first[i - 1, j]
-            choices.append((here, b[j]))
-        # One of them is here: the last needs no condition.
-        value = Value.cast(choices[-1][1])
-        for here, one in choices[-2::-1]:
-            value = Mux(here, Value.cast(one), value)
-        merged.append(value)
+        # So many of a come before this place: more than i exactly if a[i] comes before b[place - 1 - i].
+        counts = range(max(0, place - len(b)), min(place, len(a)) + 1)
+        more = [before(i, place - 1 - i) for i in counts[:-1]]
+        mine = _pick(more, [Value.cast(a[min(i, len(a) - 1)]) for i in counts])
+        other = _pick(more, [Value.cast(b[min(place - i, len(b) - 1)]) for i in counts])
+        merged.append(Mux(_pick(more, [before(i, place - i) for i in counts]), mine, other))
     return merged
+
+
+def _pick(more, choices):
+    """The choice whose number is how many of ``more`` are 1; these are the first ones. At most four: two bits choose."""
+    if len(choices) == 1:
+        return choices[0]
+    if len(choices) == 2:
+        return Mux(more[0], choices[1], choices[0])
+    high = more[1]
+    if len(choices) == 3:
+        return Mux(high, choices[2], Mux(more[0], choices[1], choices[0]))
+    low = Mux(high, more[2], more[0])
+    return Mux(high, Mux(low, choices[3], choices[2]), Mux(low, choices[1], choices[0]))
 
 
 def _bit(value):
