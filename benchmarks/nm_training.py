@@ -38,6 +38,7 @@ RUNS = {
     "bdwp 2:16, lr 0.03125": {"scheme": "bdwp", "nnz": 2, "group": 16, "lr": 0.03125},
     "forward 2:8, pruned decay 0.01": {"scheme": "forward", "pruned_decay": 0.01},
     "bdwp 2:8, pruned decay 0.01": {"scheme": "bdwp", "pruned_decay": 0.01},
+    "bdwp 2:16, pruned decay 0.01": {"scheme": "bdwp", "nnz": 2, "group": 16, "pruned_decay": 0.01},
 }
 GATES_STEPS, GATES_BATCH = 20, 4
 CURVE_POINTS = 60
