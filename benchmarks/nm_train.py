@@ -19,7 +19,7 @@ import numpy as np
 from sparseloom.models.spec.nm_pattern import PATTERNS
 from sparseloom.models.spec.nm_presets import NM_PRESETS
 from sparseloom.models.spec.nm_train import NmTrain
-from sparseloom.perfmodel.cost.nm_train import FAMILY, TABLE, builds_to_measure
+from sparseloom.perfmodel.cost.nm_train import FAMILY, HELD_OUT, PARTS, TABLE, builds_to_measure
 from sparseloom.perfmodel.published.nm import published
 from sparseloom.perfmodel.training import TrainingMachine, compare, step_groups
 from sparseloom.perfmodel.training_bound import bound_seconds, speedup_limit
@@ -90,18 +90,28 @@ def gates(seed=1):
     return rows
 
 
-def cost():
-    """Resources of each build, a row of the cost table each."""
+def cost(sizes=None):
+    """Resources of each build, a row of the cost table each; of an array those of its parts too. ``sizes``: measure just the
+    arrays of these (rows, columns)."""
     from sparseloom.fpga.synth import synthesise
     from sparseloom.hdl.engines import component
     from sparseloom.hdl.export import export
+    from sparseloom.hdl.nm_train.float_add import FloatAdd
+    from sparseloom.hdl.nm_train.float_product import FloatProduct
+    from sparseloom.hdl.nm_train.pe import Pe
+    from sparseloom.hdl.nm_train.row import Row
 
     rows = []
     for build in builds_to_measure():
+        if sizes and (getattr(build, "rows", 0), getattr(build, "cols", 0)) not in sizes:
+            continue
         made = synthesise(export(component(build), "engine"), FAMILY, seconds=3600)
         rows.append({"engine": build.name, "build": asdict(build), "family": FAMILY, "tool": made.tool, "command": made.command,
                      "counts": made.resources.counts()})
-        print(build, rows[-1]["counts"], file=sys.stderr, flush=True)
+        if (getattr(build, "rows", 0), getattr(build, "cols", 0)) == HELD_OUT:
+            parts = zip(PARTS, (Pe(build, last=False), FloatAdd(), FloatProduct(), Row(build, 1)), strict=True)
+            rows[-1]["parts"] = {part: synthesise(export(made, "part"), FAMILY).resources.counts() for part, made in parts}
+        print(build, rows[-1]["counts"], rows[-1].get("parts", ""), file=sys.stderr, flush=True)
     return rows
 
 
@@ -152,19 +162,19 @@ def fails(what, rows):
     return not rows
 
 
-PARTS = {"steps": (steps, print_steps), "shapes": (shapes, print_shapes), "gates": (gates, print_gates),
+WHAT = {"steps": (steps, print_steps), "shapes": (shapes, print_shapes), "gates": (gates, print_gates),
          "cost": (cost, print_cost)}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="*", choices=[*PARTS, []], help="parts; without: steps, shapes, gates")
+    parser.add_argument("what", nargs="*", choices=[*WHAT, []], help="parts; without: steps, shapes, gates")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--write", action="store_true", help="with cost: put the rows into the cost table")
     args = parser.parse_args()
     found, failed = {}, False
     for what in args.what or ("steps", "shapes", "gates"):
-        measure, show = PARTS[what]
+        measure, show = WHAT[what]
         found[what] = measure()
         failed |= fails(what, found[what])
         if what == "cost" and args.write:
