@@ -4,6 +4,7 @@ import pytest
 
 from sparseloom.models.spec.attention import Attention
 from sparseloom.models.spec.engines import ENGINES
+from sparseloom.models.spec.nm_train import NmTrain
 from sparseloom.models.spec.sparse_chain import SparseChain
 from sparseloom.models.spec.ternary import TernaryEngine
 from sparseloom.models.spec.vector import Vector
@@ -18,6 +19,7 @@ WIDE = {
     "chains": SparseChain(max_k=1536, max_n=576, max_m=2),
     "slots": Attention(p=4, d_lanes=16, score="two_pass", max_queries=50, max_keys=60, max_heads=2),
     "rows": Vector(max_k=192, max_m=5),
+    "array": NmTrain(rows=32, cols=2, slots=16, words=4, ws_rows=60, max_m=100, max_n=80, max_k=700),
 }
 NOT_DRAWN = [function for function in FUNCTIONS if function not in
              {build.function for build in draw_builds(Vector, 10, seed=2026)}]
