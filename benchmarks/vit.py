@@ -5,8 +5,8 @@ python benchmarks/vit.py block [--json]     every job of a dense block and of a 
 python benchmarks/vit.py cost [--write]     LUT, FF, DSP and BRAM of the machine by Yosys, engine by engine; half an hour
 python benchmarks/vit.py search [--json]    the two-stage search beside trying everything, for two budgets of DSP slices
 
-python benchmarks/vit.py search [--json]    the two-stage search beside trying everything, for two budgets
-with 16-bit weights and 32-bit activations. They are printed side by side with that said, not compared as equals.
+Our images are int8 at an assumed clock; published ones are boards, with 16-bit weights and 32-bit activations.
+They are printed side by side with that said, not compared as equals.
 """
 
 import argparse
