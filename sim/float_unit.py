@@ -114,8 +114,7 @@ class FloatUnitGates(Component):
             m.d.comb += [unit.a.eq(a[: len(unit.a)]), unit.b.eq(b[: len(unit.b)])]
         m.d.sync += result.eq(unit.o if kind else round_bf16(a))
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             source.ready.eq(wanted & free.any()), shell.stall_i.eq(source.ready & ~source.valid),
             shell.stall_o.eq(out.valid & ~out.ready), shell.refuse.eq(shell.waiting.n == 0), shell.finish.eq(gave & give.last),
             queue.i.valid.eq(delay(m, took, latency + 2, "put", reset_less=False)), queue.i.payload.eq(result),

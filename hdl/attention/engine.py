@@ -59,8 +59,7 @@ class Attention(Component):
         m.submodules.results = results = Results(build)
         job = shell.current
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish),
             shell.stall_i.eq(issue.stall_i), shell.stall_x.eq(issue.stall_x | (plan.valid & ~plan.ready)),
             shell.stall_o.eq(results.stall),

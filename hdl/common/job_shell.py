@@ -35,6 +35,12 @@ class JobShell(Component):
             "stall_i": In(1), "stall_x": In(1), "stall_o": In(1), "saturated": In(32),
         })
 
+    def ports(self, engine):
+        """Statements that make the shell's ``job`` and ``done`` those of ``engine``."""
+        job, done = engine.job, engine.done
+        return [self.job.payload.eq(job.payload), self.job.valid.eq(job.valid), job.ready.eq(self.job.ready),
+                done.payload.eq(self.done.payload), done.valid.eq(self.done.valid), self.done.ready.eq(done.ready)]
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.queue = queue = Fifo(layout(self.build.job_record), QUEUE_DEPTH)

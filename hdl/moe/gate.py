@@ -37,8 +37,7 @@ class MoeGate(Component):
         m.submodules.sort = sort = Sort(build)
         port, clamped = self.x_logit, Signal(32)
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(sort.finish), shell.saturated.eq(clamped),
             shell.stall_x.eq(choose.stall), shell.stall_o.eq(sort.stall),
             *(part.job.eq(shell.current) for part in (choose, score, sort)),

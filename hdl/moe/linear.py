@@ -48,8 +48,7 @@ class MoeLinear(Component):
         job, stream, out = shell.current, self.i_w, self.o_y
         list_stall = experts.x_valid & ~experts.x_ready
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish), shell.saturated.eq(results.saturated),
             shell.stall_i.eq(loader.stall), shell.stall_x.eq(issue.stall | queue.stall | list_stall),
             shell.stall_o.eq(results.stall),

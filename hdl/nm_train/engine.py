@@ -49,8 +49,7 @@ class NmTrain(Component):
         running = Signal()
         m.d.sync += running.eq((running | shell.start) & ~shell.finish)
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(running & retire.ended & results.empty),
             shell.stall_i.eq(intake.stall | issue.stall | (loader.ready & ~b.valid)), shell.stall_o.eq(results.stall),
             issue.stop.eq(shell.finish),

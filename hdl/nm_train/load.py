@@ -41,8 +41,7 @@ class NmLoad(Component):
         job, out = shell.current, self.o_w
         gone, dropped = out.valid & out.ready, fetch.valid & ~fetch.keep
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(gone & results.o.payload.last),
             shell.stall_x.eq(fetch.stall), shell.stall_o.eq(out.valid & ~out.ready),
             *(part.job.eq(job) for part in (issue, places)), *(part.start.eq(shell.start) for part in (issue, places)),

@@ -35,8 +35,7 @@ class NmPrune(Component):
         m.submodules.intake = intake = PruneIntake(build)
         m.submodules.results = results = PruneResults(build)
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish), shell.overflow.eq(results.nan),
             shell.stall_i.eq(intake.stall), shell.stall_o.eq(results.stall),
             *(part.job.eq(shell.current) for part in (intake, results)),

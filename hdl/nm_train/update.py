@@ -35,8 +35,7 @@ class NmUpdate(Component):
         build = self.build
         m.submodules.shell = shell = JobShell(build)
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)),
         ]
         room = Signal(init=1)

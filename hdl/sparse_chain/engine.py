@@ -49,8 +49,7 @@ class SparseChain(Component):
         m.submodules.results = results = Results(build)
         job, wrong = shell.current, Signal()
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish),
             shell.overflow.eq(wrong | fetch.bad), shell.saturated.eq(results.saturated),
             shell.stall_i.eq(fetch.stall), shell.stall_x.eq(issue.stall), shell.stall_o.eq(results.stall),

@@ -43,8 +43,7 @@ class TernaryEngine(Component):
                  & self._within(waiting.m, build.max_m) & (waiting.shift <= build.max_shift)
                  & (build.requantise | ~waiting.requantise))
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~legal), shell.finish.eq(results.finish),
             shell.overflow.eq(results.overflow), shell.saturated.eq(results.saturated),
             shell.stall_i.eq(seq.stall_i), shell.stall_x.eq(seq.stall_x), shell.stall_o.eq(results.stall),

@@ -50,8 +50,7 @@ class Vector(Component):
         m.submodules.results = results = Results(build)
         job = shell.current
         m.d.comb += [
-            shell.job.payload.eq(self.job.payload), shell.job.valid.eq(self.job.valid), self.job.ready.eq(shell.job.ready),
-            self.done.payload.eq(shell.done.payload), self.done.valid.eq(shell.done.valid), shell.done.ready.eq(self.done.ready),
+            *shell.ports(self),
             shell.refuse.eq(~self._legal(shell.waiting)), shell.finish.eq(results.finish), shell.saturated.eq(results.saturated),
             shell.stall_i.eq(intake.stall), shell.stall_x.eq(stage.stall), shell.stall_o.eq(results.stall),
             *(part.job.eq(job) for part in (intake, stage, results)),

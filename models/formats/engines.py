@@ -1,19 +1,11 @@
 """Operands to the bytes an engine consumes, and the bytes it produces to results: one entry a family."""
 
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
-from . import (
-    attention_stream,
-    moe_gate_stream,
-    moe_linear_stream,
-    nm_prune_stream,
-    nm_update_stream,
-    sparse_stream,
-    ternary_stream,
-    vector_stream,
-)
+from . import attention_stream, moe_gate_stream, moe_linear_stream, sparse_stream, ternary_stream, vector_stream
 
 __all__ = ["Image", "collect", "decode_beats", "pack"]
 
@@ -31,7 +23,8 @@ def pack(build, job, operands):
 
     ternary_engine: ``x`` int8 [m, k], ``w`` int8 [n, k]. sparse_chain: ``x`` int8 [m, k], ``x_scale`` of 16 bits [m, x_groups],
     and what ``sparse_stream.pack_weights`` takes. attention: what ``attention_stream.pack`` takes.
-    vector: what ``vector_stream.pack`` takes. moe_linear: what ``moe_linear_stream.check_operands`` wants.
+    vector: what ``vector_stream.pack`` takes. moe_linear: what ``moe_linear_stream.check_operands`` wants. All others: what
+    ``pack`` of their stream's module takes.
     """
     return _FAMILIES[build.name][0](build, job, operands)
 
@@ -136,50 +129,17 @@ def _collect_moe_gate(build, job, outputs):
     return moe_gate_stream.collect(build, job, {s.name: decode_beats(s.record, outputs[s.name]) for s in build.outputs})
 
 
-# What packs bfloat16 is imported on use: it needs ml_dtypes, which the runtime on a board does without.
-def _pack_nm_load(build, job, operands):
-    from . import nm_load_stream
-
-    return Image(*nm_load_stream.pack(build, job, operands))
-
-
-def _collect_nm_load(build, job, outputs):
-    from . import nm_load_stream
-
-    return nm_load_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["w"]))
-
-
-def _pack_nm_prune(build, job, operands):
-    return Image(*nm_prune_stream.pack(build, job, operands))
-
-
-def _collect_nm_prune(build, job, outputs):
-    return nm_prune_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
-
-
-def _pack_nm_train(build, job, operands):
-    from . import nm_train_stream
-
-    return Image(*nm_train_stream.pack(build, job, operands))
-
-
-def _collect_nm_train(build, job, outputs):
-    from . import nm_train_stream
-
-    return nm_train_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
-
-
-def _pack_nm_update(build, job, operands):
-    return Image(*nm_update_stream.pack(build, job, operands))
-
-
-def _collect_nm_update(build, job, outputs):
-    return nm_update_stream.collect(build, job, decode_beats(build.outputs[0].record, outputs["y"]))
+def _on_use(module, result):
+    """pack and collect of a module with both, imported on use: what packs bfloat16 needs ml_dtypes, which the runtime on a board
+    does without. ``result``: the output stream."""
+    def stream():
+        return import_module("." + module, __package__)
+    return (lambda build, job, operands: Image(*stream().pack(build, job, operands)),
+            lambda build, job, outputs: stream().collect(build, job, decode_beats(build.outputs[0].record, outputs[result])))
 
 
 _FAMILIES = {"ternary_engine": (_pack_ternary, _collect_ternary), "sparse_chain": (_pack_sparse, _collect_sparse),
              "attention": (_pack_attention, _collect_attention), "vector": (_pack_vector, _collect_vector),
              "moe_linear": (_pack_moe_linear, _collect_moe_linear), "moe_gate": (_pack_moe_gate, _collect_moe_gate),
-             "nm_load": (_pack_nm_load, _collect_nm_load), "nm_train": (_pack_nm_train, _collect_nm_train),
-             "nm_prune": (_pack_nm_prune, _collect_nm_prune),
-             "nm_update": (_pack_nm_update, _collect_nm_update)}
+             "nm_load": _on_use("nm_load_stream", "w"), "nm_prune": _on_use("nm_prune_stream", "y"),
+             "nm_train": _on_use("nm_train_stream", "y"), "nm_update": _on_use("nm_update_stream", "y")}
