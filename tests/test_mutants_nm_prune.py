@@ -173,6 +173,8 @@ def test_unchanged_gates_pass(values):
     assert verdict(Mutant("none", "hdl.nm_train.prune", same, same), lambda: check(values)) is None
 
 
-@pytest.mark.parametrize("values, mutant", MUTANTS, ids=lambda value: value.name if isinstance(value, Mutant) else str(value))
+@pytest.mark.parametrize("values, mutant", [
+    pytest.param(values, mutant, id=f"{values}-{mutant.name}", marks=[pytest.mark.slow] if index % 3 else [])
+    for index, (values, mutant) in enumerate(MUTANTS)])
 def test_mutant_is_killed(values, mutant):
     assert verdict(mutant, lambda: check(values)) is not None

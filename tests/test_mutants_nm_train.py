@@ -160,7 +160,7 @@ def test_unchanged_gates_pass():
     assert verdict(Mutant("none", "hdl.nm_train.engine", same, same), check) is None
 
 
-@pytest.mark.parametrize("index", [pytest.param(i, id=mutant.name, marks=[] if i % 4 == 0 else [pytest.mark.slow])
+@pytest.mark.parametrize("index", [pytest.param(i, id=mutant.name, marks=[] if i % 6 == 0 else [pytest.mark.slow])
                                    for i, mutant in enumerate(MUTANTS)])
 def test_mutant_is_killed(index):
     assert verdict(MUTANTS[index], check) is not None
