@@ -319,6 +319,8 @@ def test_the_learning_rate_of_a_step():
     recipe = Recipe(lr=0.5, warm=4, halve=2, momentum=0.75)
     assert [recipe.update(step, 0)["lr"] for step in (0, 1, 3, 4, 99)] == [0.125, 0.25, 0.5, 0.5, 0.5]
     assert [recipe.update(99, epoch)["lr"] for epoch in (1, 2, 3, 4)] == [0.5, 0.25, 0.25, 0.125]
+    rising = Recipe(pruned_decay=0.5, pruned_rise=4)
+    assert [rising.update(step, 0)["pruned_decay"] for step in range(6)] == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5]
     assert recipe.update(9, 0) == {"rule": "sgd", "lr": 0.5, "momentum": 0.75, "weight_decay": 0.0, "pruned_decay": 0.0}
     lion = Recipe(rule="lion", beta1=0.5, beta2=0.25).update(9, 0)
     assert (lion["beta1"], lion["beta2"]) == (0.5, 0.25) and "momentum" not in lion

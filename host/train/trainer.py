@@ -22,7 +22,8 @@ class Recipe:
     """How a network is trained: ``scheme`` with ``nnz`` of ``group``, batches of ``batch`` images, ``rule`` with its numbers.
 
     The learning rate rises to ``lr`` over ``warm`` steps and halves every ``halve`` epochs, whatever the length of the training,
-    so that it can be resumed and go on longer. TypeError or ValueError for what is no recipe.
+    so that it can be resumed and go on longer. The decay of pruned weights rises to ``pruned_decay`` over ``pruned_rise`` steps.
+    TypeError or ValueError for what is no recipe.
     """
 
     scheme: str = "bdwp"
@@ -39,11 +40,13 @@ class Recipe:
     beta2: float = 0.99
     weight_decay: float = 0.0
     pruned_decay: float = 0.0
+    pruned_rise: int = 1
 
     def __post_init__(self):
         check_choice("scheme", self.scheme, SCHEMES), check_choice("rule", self.rule, RULES)
         check_pattern(self.nnz, self.group)
-        for name, low, high in (("batch", 1, 4096), ("seed", 0, 2**63), ("warm", 1, 10**6), ("halve", 1, 10**6)):
+        for name, low, high in (("batch", 1, 4096), ("seed", 0, 2**63), ("warm", 1, 10**6), ("halve", 1, 10**6),
+                                ("pruned_rise", 1, 10**6)):
             object.__setattr__(self, name, check_int(name, getattr(self, name), low, high))
         for name in (item.name for item in fields(self) if item.type is float):
             value = getattr(self, name)
@@ -58,8 +61,9 @@ class Recipe:
         """The fields of an update's job in a step of an epoch, both counted from 0."""
         numbers = ("momentum",) if self.rule == "sgd" else ("beta1", "beta2")
         lr = self.lr * min(1, (step + 1) / self.warm) * 0.5 ** (epoch // self.halve)
-        return {"rule": self.rule, "lr": lr, "weight_decay": self.weight_decay,
-                "pruned_decay": self.pruned_decay, **{name: getattr(self, name) for name in numbers}}
+        pruned_decay = self.pruned_decay * min(1, (step + 1) / self.pruned_rise)
+        return {"rule": self.rule, "lr": lr, "weight_decay": self.weight_decay, "pruned_decay": pruned_decay,
+                **{name: getattr(self, name) for name in numbers}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ BatchOption = Annotated[int | None, typer.Option(help="Images of a step (default
 RuleOption = Annotated[str | None, typer.Option(help="The update: sgd (with momentum; the default) or lion.")]
 LrOption = Annotated[float | None, typer.Option("--lr", help="Learning rate, halved every four epochs (default 0.0625).")]
 DecayOption = Annotated[float | None, typer.Option("--weight-decay", help="Weight decay (default 0).")]
+RiseOption = Annotated[int | None, typer.Option("--pruned-rise", help="Steps over which that decay rises to it (default 1).")]
 PrunedOption = Annotated[float | None, typer.Option("--pruned-decay", help="Decay of the weights that are pruned (default 0).")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of weights and batches; the same seed gives the same run "
                                                                "(default 1).")]
@@ -54,6 +55,7 @@ def train(
     lr: LrOption = None,
     weight_decay: DecayOption = None,
     pruned_decay: PrunedOption = None,
+    pruned_rise: RiseOption = None,
     seed: SeedOption = None,
     data: DataOption = None,
     device: DeviceOption = "golden",
@@ -80,7 +82,7 @@ def train(
     if plot is not None:
         _check_plot(plot)
     given = {"scheme": scheme, "nnz": nnz, "group": group, "batch": batch, "rule": rule, "lr": lr, "weight_decay": weight_decay,
-             "pruned_decay": pruned_decay, "seed": seed}
+             "pruned_decay": pruned_decay, "pruned_rise": pruned_rise, "seed": seed}
     found, recipe = _wanted(network, {name: value for name, value in given.items() if value is not None}, checkpoint, resume)
     images = _data(found.name, data)
     with _opened(device) as machine:
