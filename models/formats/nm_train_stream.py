@@ -11,11 +11,10 @@ groups once for each block of rows, the last tile filled up with 0.
 
 import numpy as np
 
+from ..spec.nm_train_job import WORD
 from .bf16 import BF16
 
 __all__ = ["collect", "pack", "pack_a", "pack_b", "pack_b_tiles"]
-
-_WORD = 16
 
 
 def pack(build, job, operands):
@@ -29,17 +28,17 @@ def pack_a(build, job, a):
     codes = np.ascontiguousarray(a).view(np.uint16)
     sets = _os_sets(build, job, codes) if job.dataflow == "os" else _ws_sets(build, job, codes)
     beats = build.a_beats(job)
-    whole = np.zeros((len(sets), beats * _WORD * build.words), "<u2")
+    whole = np.zeros((len(sets), beats * WORD * build.words), "<u2")
     whole[:, : sets.shape[1]] = sets
     return whole.reshape(len(sets) * beats, -1).view(np.uint8)
 
 
 def _os_sets(build, job, codes):
     """uint16 [periods, rows * 16]."""
-    row_tiles, chunks = -(-job.m // build.rows), -(-job.k // _WORD)
-    whole = np.zeros((row_tiles * build.rows, chunks * _WORD), np.uint16)
+    row_tiles, chunks = -(-job.m // build.rows), -(-job.k // WORD)
+    whole = np.zeros((row_tiles * build.rows, chunks * WORD), np.uint16)
     whole[: job.m, : job.k] = codes
-    sets = whole.reshape(row_tiles, build.rows, chunks, _WORD).transpose(0, 2, 1, 3).reshape(row_tiles * chunks, -1)
+    sets = whole.reshape(row_tiles, build.rows, chunks, WORD).transpose(0, 2, 1, 3).reshape(row_tiles * chunks, -1)
     return np.tile(sets, (len(build.column_tiles(job)), 1))
 
 

@@ -9,12 +9,11 @@ from functools import cache
 import numpy as np
 
 from ..formats.bf16 import BF16, from_bf16, to_bf16
+from ..spec.floats import CANONICAL_NAN
 from ..spec.nm_pattern import groups_of
 
-__all__ = ["CANONICAL_NAN", "check_operands", "dense", "draw_operands", "product", "results"]
+__all__ = ["check_operands", "dense", "draw_operands", "product", "results"]
 
-CANONICAL_NAN = 0x7FC00000
-"""Bits of every NaN that leaves an operation."""
 _ROWS = 512
 """Rows at a time: their sums and a column of A stay in the nearest cache."""
 

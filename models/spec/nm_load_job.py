@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from .engine import Job
 from .errors import check_choice, check_int
 from .nm_load_window import Window
+from .nm_train_job import WORD
 
 __all__ = ["MAX_COUNT", "ORDERS", "WORD", "NmLoadJob", "check_job", "window_of"]
 
-WORD = 16
-"""bfloat16 channels of a word of a map, and values of a word of the array's A."""
 ORDERS = ("rows", "transposed", "columns")
 MAX_COUNT = (1 << 24) - 1
 """The most rounds, passes, tiles and repeats of a loop."""

@@ -8,13 +8,11 @@ from . import nm_train_cycles, nm_train_draw
 from .engine import EngineSpec, Stream
 from .errors import check_choice, check_int
 from .nm_pattern import MAX_GROUP, MAX_NNZ, PATTERNS, groups_of
-from .nm_train_job import MIN_SLOTS, NmTrainJob, check_job
+from .nm_train_job import MIN_SLOTS, WORD, NmTrainJob, check_job
 from .record import Field, Record
 
-__all__ = ["NmTrain", "WORD"]
+__all__ = ["NmTrain"]
 
-WORD = 16
-"""Values of a word of ``a``: the largest group."""
 _M_BITS, _N_BITS, _K_BITS = 24, 17, 24
 
 

@@ -6,9 +6,10 @@ the values or the beats, whichever takes longest. Results leave a row of a tile 
 """
 
 
+from .nm_train_job import WORD
+
 __all__ = ["cycles", "cycles_back_to_back", "ws_periods"]
 
-_WORD = 16
 FIRST_BEAT = 4
 """The cycle in which a beat of A is taken first; a job is accepted in cycle 0."""
 FIRST_LOAD = 3
@@ -111,21 +112,21 @@ def cycles(build, job):
 
 def _output_stationary(build, job):
     """The cycle in which the last result starts its way out."""
-    chunk = _WORD // job.group * job.nnz
-    chunks = -(-job.k // _WORD)
+    chunk = WORD // job.group * job.nnz
+    chunks = -(-job.k // WORD)
     rest = build.groups(job) * job.nnz - (chunks - 1) * chunk
     times = _Times(build.a_beats(job))
 
     def tile(slots, valid, rows, last=False):
         wait = times.drained[0] + DRAINED
         if chunks > 1:
-            times.pulse(True, chunk * slots, _WORD, wait)
-            times.repeat(chunks - 2, lambda: times.pulse(True, chunk * slots, _WORD))
+            times.pulse(True, chunk * slots, WORD, wait)
+            times.repeat(chunks - 2, lambda: times.pulse(True, chunk * slots, WORD))
             wait = 0
-        times.pulse(not last, rest * slots, _WORD, wait)
+        times.pulse(not last, rest * slots, WORD, wait)
         times.drain(rest * slots, rows * valid)
 
-    times.pulse(True, 0, _WORD)
+    times.pulse(True, 0, WORD)
     full, some = divmod(job.m, build.rows)
     kinds = [(slots, valid, rows, count) for slots, valid in build.column_tiles(job)
              for rows, count in ((build.rows, full), (some, 1)) if rows and count]

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 
 from .engine import Job
 from .errors import check_choice, check_int
-from .nm_pattern import check_pattern
+from .nm_pattern import MAX_GROUP, check_pattern
 
-__all__ = ["DATAFLOWS", "MIN_SLOTS", "NmTrainJob", "check_job"]
+__all__ = ["DATAFLOWS", "MIN_SLOTS", "WORD", "NmTrainJob", "check_job"]
 
 DATAFLOWS = ("os", "ws")
+WORD = MAX_GROUP
+"""Values of a word of ``a``, channels of a word of a map: the largest group."""
 MIN_SLOTS = 4
 """Cycles from a sum's use to its next: the latency of the adder and its memory."""
 
