@@ -31,11 +31,11 @@ def placed_of(machine, table, pattern):
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("name, gmac, mweights", [("resnet18", 1.814, 11.68), ("deit-s", 4.599, 21.91), ("mlp", 0.00291, 2.91)])
-def test_totals_are_those_that_are_known(name, gmac, mweights):
+@pytest.mark.parametrize("name, macs, weights", [
+    ("resnet18", 1_814_073_344, 11_678_912), ("deit-s", 4_598_882_304, 21_912_576), ("mlp", 2_910_208, 2_910_208)])
+def test_totals_are_those_that_are_known(name, macs, weights):
     """ResNet-18 is told with 1.81 GMAC and 11.69 M parameters, DeiT-S with 4.6 GMAC and 22 M; norms, biases, positions apart."""
-    assert TABLES[name].image_macs / 1e9 == pytest.approx(gmac, rel=5e-4)
-    assert TABLES[name].weights / 1e6 == pytest.approx(mweights, rel=5e-4)
+    assert (TABLES[name].image_macs, TABLES[name].weights) == (macs, weights)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
@@ -132,11 +132,12 @@ def test_the_bound_by_hand():
 def test_limits():
     assert [speedup_limit(*pattern) for pattern in ((2, 4), (2, 8), (2, 16), (8, 8), (1, 1))] == [1.5, 2.0, 2.4, 1.0, 1.0]
     for pattern in SPARSE:
+        # Both are quotients of float64, the bound's of sums of seconds: they may differ in the last bits.
         assert speedup_bound(WIDE, *pattern, 1e12, 1e15) == pytest.approx(speedup_limit(*pattern), rel=1e-12)
         for table in TABLES.values():
             assert 1 < speedup_bound(table, *pattern, OURS.peak, OURS.bandwidth) < speedup_limit(*pattern)
-    assert speedup_bound(TABLES["resnet18"], 2, 8, OURS.peak, OURS.bandwidth) == pytest.approx(1.915, abs=5e-4)
-    assert speedup_bound(TABLES["deit-s"], 2, 8, OURS.peak, OURS.bandwidth) == pytest.approx(1.841, abs=5e-4)
+    told = {name: round(speedup_bound(TABLES[name], 2, 8, OURS.peak, OURS.bandwidth), 3) for name in ("resnet18", "deit-s")}
+    assert told == {"resnet18": 1.915, "deit-s": 1.841}
     # Where memory alone is slow, what is saved are bytes of weights.
     assert speedup_bound(WIDE, 2, 8, 1e18, 1e9) < 1.2
 
@@ -231,7 +232,8 @@ def test_windows_are_read_once_a_pass_or_as_often_as_wanted():
     table = TABLES["resnet18"]
     found = {reuse: sum(one.bytes for one in placed_of(replace(OURS, reuse=reuse), table, (2, 8))) for reuse in (True, False)}
     assert 2.5 < found[False] / found[True] < 9
-    assert step_seconds(replace(OURS, reuse=False), table, 2, 8) == pytest.approx(step_seconds(OURS, table, 2, 8), rel=0.01)
+    # Memory limits no product either way.
+    assert step_seconds(replace(OURS, reuse=False), table, 2, 8) == step_seconds(OURS, table, 2, 8)
 
 
 # Claims ---------------------------------------------------------------------------------------------------------------
@@ -248,6 +250,7 @@ def test_our_machine_is_at_the_bound(table, pattern):
 def test_no_speed_up_beyond_the_limit(machine, table):
     for pattern in SPARSE:
         found = compare(machine, table, *pattern)
+        # A machine at the bound in both: sums of float64 in another order.
         assert 1 < found["speedup"] <= found["speedup_bound"] * (1 + 1e-9) and found["speedup"] <= speedup_limit(*pattern)
     same = compare(replace(machine, turn=True), table, 1, 1)
     assert same["speedup"] == same["speedup_bound"] == same["speedup_limit"] == 1
@@ -257,4 +260,5 @@ def test_memory_alone():
     """With hardly any memory bandwidth a step takes as long as its bytes."""
     slow = replace(OURS, bandwidth=1e6)
     nbytes = sum(work.bytes + sum(one.bytes for one in placed) for placed, work in step_groups(slow, TABLES["mlp"], 2, 8))
+    # The same bytes, divided before and after they are added up: float64 rounds otherwise.
     assert step_seconds(slow, TABLES["mlp"], 2, 8) == pytest.approx(nbytes / 1e6, rel=1e-9)

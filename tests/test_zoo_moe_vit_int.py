@@ -71,7 +71,9 @@ def test_a_matrix_holds_its_floats():
 
 def test_a_norm_holds_its_floats():
     norm = make_norm(np.array([0.5, -1.0, 2.0, 1.0]), np.array([0.1, 0, -0.2, 0]), 0.03)
+    # Mantissas of 16 bits with their sign share the largest one's exponent: the smallest, a quarter of it, is right to 2**-13.
     assert norm.gamma / 2.0**norm.shift * 2**20 / 2**norm.out_shift == pytest.approx(np.array([0.5, -1, 2, 1]) / 0.03, rel=1e-3)
+    # Half a unit of its fraction.
     assert norm.beta / 2**norm.out_shift == pytest.approx(np.array([0.1, 0, -0.2, 0]) / 0.03, abs=0.01)
     assert norm.eps == round(1e-6 * 16 * 4**FRACTION)
 
@@ -79,6 +81,7 @@ def test_a_norm_holds_its_floats():
 @pytest.mark.parametrize("factor", [1.0, 0.75, 1e-6, 3.2e-3, 1 / 3])
 def test_a_factor_is_a_multiplier_and_a_shift(factor):
     multiplier, shift = rounding(factor)
+    # The mantissa's last bit.
     assert multiplier < 1 << 16 and multiplier / 2.0**shift == pytest.approx(factor, rel=2**-15)
 
 
