@@ -4,6 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data
 from amaranth.lib.wiring import Component, In, Out
 
+from ...models.spec.floats import CANONICAL_NAN
 from ...models.spec.nm_pattern import MAX_GROUP, MAX_NNZ
 from ..common.fit import fit
 from .prune_merge import leaf, merge, registered, weight_layout
@@ -110,4 +111,4 @@ class PruneLane(Component):
         upper, up, some, index = one[:16], one[16], one[17], one[18:]
         # The carry may run into the exponent, up to infinity. Every NaN is one NaN.
         nan = upper[7:15].all() & (upper[:7].any() | some)
-        m.d.sync += [self.value.eq(Mux(nan, 0x7FC0, Cat((upper[:15] + up)[:15], upper[15]))), self.index.eq(index)]
+        m.d.sync += [self.value.eq(Mux(nan, CANONICAL_NAN >> 16, Cat((upper[:15] + up)[:15], upper[15]))), self.index.eq(index)]

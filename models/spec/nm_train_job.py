@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from .engine import Job
 from .errors import check_choice, check_int
+from .floats import ADD_LATENCY
 from .nm_pattern import MAX_GROUP, check_pattern
 
 __all__ = ["DATAFLOWS", "MIN_SLOTS", "WORD", "NmTrainJob", "check_job"]
@@ -11,8 +12,8 @@ __all__ = ["DATAFLOWS", "MIN_SLOTS", "WORD", "NmTrainJob", "check_job"]
 DATAFLOWS = ("os", "ws")
 WORD = MAX_GROUP
 """Values of a word of ``a``, channels of a word of a map: the largest group."""
-MIN_SLOTS = 4
-"""Cycles from a sum's use to its next: the latency of the adder and its memory."""
+MIN_SLOTS = ADD_LATENCY + 1
+"""Cycles from a sum's use to its next: the latency of the adder and of the memory that it goes to."""
 
 
 @dataclass(frozen=True, kw_only=True)
